@@ -1,0 +1,87 @@
+package spool
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+// Outcome says what became of a record.
+type Outcome uint8
+
+// The outcomes. All but Kept are final.
+const (
+	// Kept leaves the record pending and counts one attempt against it.
+	Kept Outcome = iota
+	// Delivered: the destination took the record.
+	Delivered
+	// AlreadyThere: the destination had taken it before.
+	AlreadyThere
+	// Superseded: another record holds the lock this one asked for.
+	Superseded
+	// Dead sets the record aside as a dead letter. It stays on disk.
+	Dead
+	// Removed: a person took the record out.
+	Removed
+
+	outcomes // how many there are
+)
+
+func (o Outcome) String() string {
+	switch o {
+	case Kept:
+		return "kept"
+	case Delivered:
+		return "delivered"
+	case AlreadyThere:
+		return "already there"
+	case Superseded:
+		return "superseded"
+	case Dead:
+		return "dead"
+	case Removed:
+		return "removed"
+	case outcomes:
+	}
+	return fmt.Sprintf("outcome %d", uint8(o))
+}
+
+// Position names a record of a Spool until it is settled.
+type Position struct {
+	owner string
+	seq   uint64
+	size  int // encoded bytes
+}
+
+// Seq is the record's sequence number within its owner; it grows with time.
+func (p Position) Seq() uint64 { return p.seq }
+
+// Entry is a pending record as Read returns it.
+type Entry struct {
+	Record
+	Position Position
+	Attempts int // how often the record was Kept before
+}
+
+// Settlement is the outcome of one entry.
+type Settlement struct {
+	Position Position
+	Outcome  Outcome
+	Reason   string // why it is Dead; must hold neither payload nor password
+}
+
+// encodeAttempts and encodeDead are the values of the held and dead buckets.
+func encodeAttempts(n int) []byte {
+	return binary.AppendUvarint(nil, uint64(n))
+}
+
+func decodeAttempts(b []byte) int {
+	n, _ := binary.Uvarint(b)
+	return int(min(n, 1<<30))
+}
+
+func encodeDead(attempts int, at time.Time, reason string) []byte {
+	b := binary.AppendUvarint(nil, uint64(attempts))
+	b = binary.AppendVarint(b, unixNano(at))
+	return append(b, reason...)
+}

@@ -1,0 +1,205 @@
+package spool
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+const (
+	lockName     = "LOCK"
+	identityName = "identity"
+
+	// hiddenPrefix marks names that are not in view: half-made ones.
+	hiddenPrefix = "."
+)
+
+// Identity says whose share an owner directory is. It is written once, holds no
+// secret, and informs people: whether the owner lives, only its lock tells.
+type Identity struct {
+	Version int       `json:"version"`
+	Target  string    `json:"target"` // where the records are meant to go
+	Host    string    `json:"host"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+}
+
+const identityVersion = 1
+
+func newIdentity(target string, now time.Time) Identity {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return Identity{Version: identityVersion, Target: target, Host: host, PID: os.Getpid(), Started: now.UTC()}
+}
+
+func readIdentity(dir string) (Identity, error) {
+	var id Identity
+	b, err := os.ReadFile(filepath.Join(dir, identityName))
+	if err != nil {
+		return id, err
+	}
+	if err := json.Unmarshal(b, &id); err != nil {
+		return id, fmt.Errorf("%w: identity: %w", ErrDamaged, err)
+	}
+	if id.Version != identityVersion {
+		return id, fmt.Errorf("%w: identity version %d, this program knows %d", ErrDamaged, id.Version, identityVersion)
+	}
+	return id, nil
+}
+
+// owner is a share of the spool whose lock this process holds.
+type owner struct {
+	name string
+	dir  string
+	id   Identity
+	lock *flock.Flock
+	segs []*segment // oldest first; guarded by Spool.mu
+	bad  []string   // segments that could not be opened, as text; guarded by Spool.mu
+}
+
+// createOwner makes an owner directory. It comes into view with its lock held,
+// so nobody can take a new owner for a dead one.
+func createOwner(spoolDir, target string, now time.Time) (*owner, error) {
+	var salt [4]byte
+	_, _ = rand.Read(salt[:]) // never fails, see its documentation
+	name := now.UTC().Format("20060102T150405.000") + "-" + hex.EncodeToString(salt[:])
+	o := &owner{name: name, dir: filepath.Join(spoolDir, name), id: newIdentity(target, now)}
+
+	hidden := filepath.Join(spoolDir, hiddenPrefix+name)
+	if err := os.Mkdir(hidden, dirMode); err != nil {
+		return nil, err
+	}
+	if err := o.populate(hidden); err != nil {
+		return nil, errors.Join(err, o.unlock(), os.RemoveAll(hidden))
+	}
+	if err := os.Rename(hidden, o.dir); err != nil {
+		return nil, errors.Join(err, o.unlock(), os.RemoveAll(hidden))
+	}
+	return o, syncDir(spoolDir)
+}
+
+func (o *owner) populate(dir string) error {
+	o.lock = flock.New(filepath.Join(dir, lockName))
+	if ok, err := o.lock.TryLock(); err != nil {
+		return fmt.Errorf("lock: %w", err)
+	} else if !ok {
+		return errors.New("lock: held by somebody else")
+	}
+	id, err := json.Marshal(o.id)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(dir, identityName), append(id, '\n')); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// lockOwner takes the lock of a dead owner. It returns nil for one that lives or
+// that another adopter has emptied and removed in the meantime.
+func lockOwner(dir string) (*flock.Flock, error) {
+	path := filepath.Join(dir, lockName)
+	lock := flock.New(path)
+	ok, err := lock.TryLock()
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil || !ok {
+		return nil, err
+	}
+	held, err := lock.Stat()
+	if err == nil {
+		var there os.FileInfo
+		if there, err = os.Stat(path); err == nil && os.SameFile(held, there) {
+			return lock, nil
+		}
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return nil, errors.Join(err, lock.Unlock())
+}
+
+// adoptOwner takes over a dead owner's share. It returns nil where there is
+// nothing to take over.
+func adoptOwner(spoolDir, name string, id Identity, mmapBytes int) (*owner, error) {
+	dir := filepath.Join(spoolDir, name)
+	lock, err := lockOwner(dir)
+	if lock == nil {
+		return nil, err
+	}
+	o := &owner{name: name, dir: dir, id: id, lock: lock}
+	paths, err := listSegments(dir)
+	if err != nil {
+		return nil, errors.Join(err, o.unlock())
+	}
+	for _, path := range paths {
+		seg, err := openSegment(path, mmapBytes)
+		if err != nil {
+			o.bad = append(o.bad, filepath.Join(name, filepath.Base(path))+": "+err.Error())
+			continue
+		}
+		o.segs = append(o.segs, seg)
+		if err := seg.close(); err != nil { // few files stay open at a time
+			o.bad = append(o.bad, filepath.Join(name, filepath.Base(path))+": "+err.Error())
+		}
+	}
+	return o, nil
+}
+
+func (o *owner) unlock() error {
+	if o.lock == nil {
+		return nil
+	}
+	return o.lock.Unlock()
+}
+
+// hasSegments reports whether the directory still holds data, readable or not.
+func (o *owner) hasSegments() bool { return len(o.segs)+len(o.bad) > 0 }
+
+// segmentOf returns the segment that holds the record seq.
+func (o *owner) segmentOf(seq uint64) *segment {
+	for _, s := range slices.Backward(o.segs) {
+		if m := s.meta.Load(); m.First <= seq && seq < m.Next {
+			return s
+		}
+	}
+	return nil
+}
+
+// remove deletes the directory of an owner without segments and gives up its
+// lock. The lock file goes before the lock, so that whoever waited for it sees
+// that it is gone.
+func (o *owner) remove() error {
+	files, err := os.ReadDir(o.dir)
+	if err != nil {
+		return errors.Join(err, o.unlock())
+	}
+	for _, f := range files {
+		name := f.Name()
+		if name == lockName || name == identityName || strings.HasPrefix(name, hiddenPrefix) {
+			err = errors.Join(err, os.Remove(filepath.Join(o.dir, name)))
+		}
+	}
+	return errors.Join(err, os.Remove(o.dir), o.unlock())
+}
+
+// close releases the share; its records stay on disk for the next adopter.
+func (o *owner) close() error {
+	var err error
+	for _, s := range o.segs {
+		err = errors.Join(err, s.close())
+	}
+	return errors.Join(err, o.unlock())
+}

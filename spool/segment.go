@@ -1,0 +1,431 @@
+package spool
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+const (
+	segmentSuffix = ".seg"
+	segmentFormat = 1
+
+	// fillPercent packs pages: records only ever arrive at the end.
+	fillPercent = 0.95
+
+	// growBytes is how far bbolt extends the file when it is full.
+	growBytes = 4 << 20
+
+	// lockWait bounds the wait for bbolt's own lock on the file. The owner's
+	// LOCK keeps writers apart, so only a tool that is reading can hold it.
+	lockWait = 2 * time.Second
+)
+
+// The buckets and the one key of a segment; see doc.go.
+func bucketMeta() []byte    { return []byte("meta") }
+func bucketRecords() []byte { return []byte("records") }
+func bucketHeld() []byte    { return []byte("held") }
+func bucketDead() []byte    { return []byte("dead") }
+
+// meta is the one value in a segment's meta bucket, fixed-size, big-endian, in
+// this order. Counts of what the segment holds come from here, never from a scan.
+type meta struct {
+	Format       uint64
+	First        uint64           // sequence number of the first record
+	Next         uint64           // of the next one to be appended
+	Watermark    uint64           // records below are settled, but for held and dead
+	Held         uint64           // records below the watermark that are pending
+	PendingBytes uint64           // encoded bytes of pending records
+	Counts       [outcomes]uint64 // settled records by outcome; [Kept] stays 0
+}
+
+func (m meta) pending() int { return int(m.Held + m.Next - m.Watermark) }
+
+// empty reports whether nothing in the segment needs to be kept.
+func (m meta) empty() bool { return m.pending() == 0 && m.Counts[Dead] == 0 }
+
+// pendingBefore returns how many records below seq are pending. Held records are
+// counted without a look at their number: they soon are settled or dead.
+func (m meta) pendingBefore(seq uint64) int {
+	if seq <= m.First {
+		return 0
+	}
+	left := int(m.Held)
+	if end := min(seq, m.Next); end > m.Watermark {
+		left += int(end - m.Watermark)
+	}
+	return left
+}
+
+func readMeta(tx *bolt.Tx) (meta, error) {
+	var m meta
+	b := tx.Bucket(bucketMeta())
+	if b == nil {
+		return m, fmt.Errorf("%w: segment without meta", ErrDamaged)
+	}
+	v := b.Get(bucketMeta())
+	if _, err := binary.Decode(v, binary.BigEndian, &m); err != nil {
+		return m, fmt.Errorf("%w: segment meta of %d bytes", ErrDamaged, len(v))
+	}
+	if m.Format != segmentFormat {
+		return m, fmt.Errorf("%w: segment format %d, this program knows %d", ErrDamaged, m.Format, segmentFormat)
+	}
+	if m.First > m.Watermark || m.Watermark > m.Next {
+		return m, fmt.Errorf("%w: segment watermark %d outside %d to %d", ErrDamaged, m.Watermark, m.First, m.Next)
+	}
+	return m, nil
+}
+
+func writeMeta(tx *bolt.Tx, m meta) error {
+	v, err := binary.Append(nil, binary.BigEndian, m)
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(bucketMeta()).Put(bucketMeta(), v)
+}
+
+func key(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
+
+// segment is one bbolt file. Its methods are safe for concurrent use; the file
+// is opened when first needed.
+type segment struct {
+	path      string
+	mmapBytes int
+
+	update sync.Mutex           // one write transaction at a time, and with it the order of meta
+	meta   atomic.Pointer[meta] // as of the last commit
+
+	use    sync.RWMutex // held shared while db is used, exclusively to open or close it
+	db     *bolt.DB     // nil while closed
+	broken error        // why the file must not be touched again; guarded by use
+}
+
+func segmentName(first uint64) string { return fmt.Sprintf("%016x%s", first, segmentSuffix) }
+
+// createSegment makes an empty segment in dir. It appears there whole or not at
+// all: a crash inside bbolt's first write can leave a file that never opens.
+func createSegment(dir string, first uint64, mmapBytes int) (*segment, error) {
+	s := &segment{path: filepath.Join(dir, segmentName(first)), mmapBytes: mmapBytes}
+	tmp := filepath.Join(dir, "."+segmentName(first))
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if err := initSegment(tmp, first); err != nil {
+		return nil, errors.Join(err, os.Remove(tmp))
+	}
+	if err := os.Rename(tmp, s.path); err != nil {
+		return nil, errors.Join(err, os.Remove(tmp))
+	}
+	if err := syncDir(dir); err != nil {
+		return nil, err
+	}
+	return s, s.load()
+}
+
+func initSegment(path string, first uint64) error {
+	db, err := bolt.Open(path, fileMode, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta(), bucketRecords(), bucketHeld(), bucketDead()} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return writeMeta(tx, meta{Format: segmentFormat, First: first, Next: first, Watermark: first})
+	})
+	return errors.Join(err, db.Close())
+}
+
+// openSegment reads the counters of an existing segment.
+func openSegment(path string, mmapBytes int) (*segment, error) {
+	s := &segment{path: path, mmapBytes: mmapBytes}
+	return s, s.load()
+}
+
+func (s *segment) load() error {
+	return s.view(func(tx *bolt.Tx) error {
+		m, err := readMeta(tx)
+		if err == nil {
+			s.meta.Store(&m)
+		}
+		return err
+	})
+}
+
+// withDB runs fn with the open file.
+func (s *segment) withDB(fn func(*bolt.DB) error) (err error) {
+	defer s.contain(&err)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	s.use.RLock()
+	if s.db == nil {
+		s.use.RUnlock()
+		if err := s.open(); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(s.path), err)
+		}
+		s.use.RLock()
+	}
+	defer s.use.RUnlock()
+	if s.db == nil {
+		return ErrClosed
+	}
+	return fn(s.db)
+}
+
+func (s *segment) open() (err error) {
+	defer s.contain(&err)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	s.use.Lock()
+	defer s.use.Unlock()
+	if s.db != nil || s.broken != nil {
+		return s.broken
+	}
+	// bbolt creates what is missing and takes an empty file for a new database.
+	if fi, err := os.Stat(s.path); err != nil {
+		return err
+	} else if fi.Size() == 0 {
+		return fmt.Errorf("%w: empty file", ErrDamaged)
+	}
+	s.db, err = bolt.Open(s.path, fileMode, &bolt.Options{
+		Timeout:         lockWait,
+		FreelistType:    bolt.FreelistMapType,
+		InitialMmapSize: s.mmapBytes, // growing the map would wait for readers (H30)
+		NoStatistics:    true,
+	})
+	if err == nil {
+		s.db.AllocSize = growBytes
+	}
+	return err
+}
+
+// contain turns a panic of bbolt's, or a fault in its memory map, into an error: a
+// damaged file must not take the host program down. bbolt may still hold its own
+// locks, so the handle is abandoned, not closed (H26).
+func (s *segment) contain(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%w: bbolt panicked: %v", ErrDamaged, r)
+		s.use.Lock()
+		defer s.use.Unlock()
+		s.db, s.broken = nil, *err
+	}
+}
+
+func (s *segment) view(fn func(*bolt.Tx) error) error {
+	return s.withDB(func(db *bolt.DB) error { return db.View(fn) })
+}
+
+// commit runs fn, which changes meta in place, as one durable transaction.
+func (s *segment) commit(fn func(*bolt.Tx, *meta) error) error {
+	s.update.Lock()
+	defer s.update.Unlock()
+	var m meta
+	err := s.withDB(func(db *bolt.DB) error {
+		return db.Update(func(tx *bolt.Tx) error {
+			var err error
+			if m, err = readMeta(tx); err != nil {
+				return err
+			}
+			if err := fn(tx, &m); err != nil {
+				return err
+			}
+			return writeMeta(tx, m)
+		})
+	})
+	if err == nil {
+		s.meta.Store(&m)
+	}
+	return err
+}
+
+// append adds encoded records in one commit and returns the size of the file.
+func (s *segment) append(records [][]byte) (size int64, err error) {
+	err = s.commit(func(tx *bolt.Tx, m *meta) error {
+		b := tx.Bucket(bucketRecords())
+		b.FillPercent = fillPercent
+		for _, r := range records {
+			if err := b.Put(key(m.Next), r); err != nil {
+				return err
+			}
+			m.Next++
+			m.PendingBytes += uint64(len(r))
+		}
+		size = tx.Size()
+		return nil
+	})
+	return size, err
+}
+
+// has reports whether the record is visible, after a commit that failed.
+func (s *segment) has(seq uint64) (found bool, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		found = tx.Bucket(bucketRecords()).Get(key(seq)) != nil
+		return nil
+	})
+	return found, err
+}
+
+// read returns copies of the oldest pending records, held ones first, at most
+// count and, but for the first, at most size bytes. What cannot be decoded comes
+// back as settlements that set it aside.
+func (s *segment) read(owner string, count, size int) (entries []Entry, damaged []Settlement, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		m, err := readMeta(tx)
+		if err != nil {
+			return err
+		}
+		records := tx.Bucket(bucketRecords()).Cursor()
+		take := func(k, v []byte, attempts int) bool {
+			if len(k) != 8 {
+				return true
+			}
+			size -= len(v)
+			if len(entries) == count || (size < 0 && len(entries) > 0) {
+				return false
+			}
+			at := Position{owner: owner, seq: binary.BigEndian.Uint64(k), size: len(v)}
+			r, err := decodeRecord(v)
+			if err != nil {
+				damaged = append(damaged, Settlement{Position: at, Outcome: Dead, Reason: err.Error()})
+				return true
+			}
+			entries = append(entries, Entry{Record: r, Position: at, Attempts: attempts})
+			return true
+		}
+		if m.Held > 0 {
+			held := tx.Bucket(bucketHeld()).Cursor()
+			for k, v := held.First(); k != nil; k, v = held.Next() {
+				rk, rv := records.Seek(k)
+				if !bytes.Equal(rk, k) {
+					return fmt.Errorf("%w: held record %x is missing", ErrDamaged, k)
+				}
+				if !take(k, rv, decodeAttempts(v)) {
+					return nil
+				}
+			}
+		}
+		for k, v := records.Seek(key(m.Watermark)); k != nil && take(k, v, 0); k, v = records.Next() {
+		}
+		return nil
+	})
+	return entries, damaged, err
+}
+
+// settle records outcomes in one commit. Records below the new watermark that
+// got none are held. It returns how many records each outcome was new for:
+// settling twice changes nothing.
+func (s *segment) settle(batch []Settlement, now time.Time) (applied [outcomes]int, err error) {
+	slices.SortFunc(batch, func(a, b Settlement) int { return cmp.Compare(a.Position.seq, b.Position.seq) })
+	err = s.commit(func(tx *bolt.Tx, m *meta) error {
+		applied = [outcomes]int{}
+		return settler{m: m, held: tx.Bucket(bucketHeld()), dead: tx.Bucket(bucketDead()), now: now}.run(batch, &applied)
+	})
+	return applied, err
+}
+
+// settler moves the watermark of one segment over a batch.
+type settler struct {
+	m          *meta
+	held, dead *bolt.Bucket
+	now        time.Time
+}
+
+func (t settler) run(batch []Settlement, applied *[outcomes]int) error {
+	for _, st := range batch {
+		pending, err := t.settle(st)
+		if err != nil {
+			return err
+		}
+		if pending {
+			applied[st.Outcome]++
+		}
+	}
+	return nil
+}
+
+// settle gives one record its outcome. It reports false for one that is not
+// pending any more.
+func (t settler) settle(st Settlement) (pending bool, err error) {
+	seq := st.Position.seq
+	if seq >= t.m.Next {
+		return false, fmt.Errorf("spool: settling record %d, the last is %d", seq, t.m.Next-1)
+	}
+	for ; t.m.Watermark < seq; t.m.Watermark++ { // what the batch skipped stays pending
+		if err := t.hold(t.m.Watermark, 0); err != nil {
+			return false, err
+		}
+	}
+	attempts := 0
+	if seq == t.m.Watermark {
+		t.m.Watermark++
+	} else {
+		v := t.held.Get(key(seq))
+		if v == nil {
+			return false, nil
+		}
+		attempts = decodeAttempts(v)
+		if err := t.held.Delete(key(seq)); err != nil {
+			return false, err
+		}
+		t.m.Held--
+	}
+	if st.Outcome == Kept {
+		return true, t.hold(seq, attempts+1)
+	}
+	t.m.PendingBytes -= min(t.m.PendingBytes, uint64(st.Position.size))
+	t.m.Counts[st.Outcome]++
+	if st.Outcome == Dead {
+		return true, t.dead.Put(key(seq), encodeDead(attempts, t.now, st.Reason))
+	}
+	return true, nil
+}
+
+func (t settler) hold(seq uint64, attempts int) error {
+	t.m.Held++
+	return t.held.Put(key(seq), encodeAttempts(attempts))
+}
+
+func (s *segment) close() (err error) {
+	defer s.contain(&err)
+	s.use.Lock()
+	defer s.use.Unlock()
+	if s.db == nil {
+		return nil
+	}
+	db := s.db
+	s.db = nil
+	return db.Close()
+}
+
+// remove closes the segment and unlinks it.
+func (s *segment) remove() error {
+	return errors.Join(s.close(), os.Remove(s.path))
+}
+
+// listSegments returns the paths of the segments in an owner's directory, oldest
+// first: the names are numbers of fixed width.
+func listSegments(dir string) ([]string, error) {
+	files, err := os.ReadDir(dir) // sorted by name
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, f := range files {
+		if strings.HasSuffix(f.Name(), segmentSuffix) && !strings.HasPrefix(f.Name(), ".") {
+			paths = append(paths, filepath.Join(dir, f.Name()))
+		}
+	}
+	return paths, nil
+}

@@ -1,0 +1,407 @@
+package spool
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// DefaultSegmentBytes is the size at which a segment is full.
+const DefaultSegmentBytes = 64 << 20
+
+// Options configure a Spool.
+type Options struct {
+	// Dir is the SpoolDir. Required. It is created with mode 0700, and may be
+	// shared with other processes and other targets.
+	Dir string
+
+	// Target names where the records are meant to go. Only dead owners of the
+	// same target are adopted. It is written to disk: no passwords.
+	Target string
+
+	// SegmentBytes is the size at which a segment is full and a new one begins.
+	// Zero or negative means DefaultSegmentBytes.
+	SegmentBytes int64
+
+	// AdoptOnly opens a Spool without a share of its own: it creates nothing,
+	// Append returns ErrAdoptOnly, and Dir must exist.
+	AdoptOnly bool
+
+	// Logger gets what needs a person's attention. Nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// mmapBytes is the initial size of bbolt's memory map: twice the size of a
+// segment, so that it need not grow. Windows would make the file that large, and
+// 32-bit address spaces are too small.
+func (o Options) mmapBytes() int {
+	if runtime.GOOS == "windows" || bits.UintSize == 32 {
+		return 0
+	}
+	return int(2 * o.SegmentBytes)
+}
+
+// Spool is an open SpoolDir: a share of its own to append to, and the shares of
+// dead owners that it has adopted. All methods are safe for concurrent use.
+type Spool struct {
+	opts   Options
+	own    *owner  // nil with AdoptOnly
+	writer *writer // nil with AdoptOnly
+
+	// active guards the segment that takes records: held over every append, and
+	// to retire the segment.
+	active struct {
+		sync.Mutex
+		seg *segment
+	}
+	nextSeq uint64 // of the next record; guarded by active
+
+	// reading is held over Read, Settle, Adopt and Close: one reader at a time.
+	reading sync.Mutex
+	closed  bool // guarded by reading
+
+	mu      sync.Mutex // guards adopted, foreign and each owner's segs and bad
+	adopted []*owner   // oldest first
+	foreign int
+
+	appended  atomic.Int64
+	adoptions atomic.Int64 // records found pending in adopted owners
+	settled   [outcomes]atomic.Int64
+}
+
+// Open opens the spool in opts.Dir, creating the directory and a share of its
+// own, which it locks. It adopts nothing yet: see [Spool.Adopt]. Nothing that an
+// earlier owner left in the directory makes Open fail.
+func Open(opts Options) (*Spool, error) {
+	if opts.Dir == "" {
+		return nil, errors.New("spool: Options.Dir is empty")
+	}
+	if opts.SegmentBytes <= 0 {
+		opts.SegmentBytes = DefaultSegmentBytes
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	s := &Spool{opts: opts, nextSeq: 1}
+	if opts.AdoptOnly {
+		if fi, err := os.Stat(opts.Dir); err != nil {
+			return nil, fmt.Errorf("spool: %w", err)
+		} else if !fi.IsDir() {
+			return nil, fmt.Errorf("spool: %s is not a directory", opts.Dir)
+		}
+		return s, nil
+	}
+	if err := makeDir(opts.Dir); err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	own, err := createOwner(opts.Dir, opts.Target, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("spool: new owner: %w", err)
+	}
+	s.own = own
+	s.writer = startWriter(s.commit)
+	return s, nil
+}
+
+// makeDir creates dir and what is missing above it, durably.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if parent := filepath.Dir(dir); parent != dir {
+		if err := makeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, dirMode); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+// Adopt takes over every dead owner of the same target in the SpoolDir. It
+// returns how many pending records came with them. Owners that live are left
+// alone, those of another target too; what cannot be read stays where it is and
+// is reported by Stats.
+func (s *Spool) Adopt() (records int, err error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if s.closed {
+		return 0, ErrClosed
+	}
+	dirs, err := os.ReadDir(s.opts.Dir)
+	if err != nil {
+		return 0, fmt.Errorf("spool: adopt: %w", err)
+	}
+	var errs []error
+	foreign := 0
+	for _, d := range dirs {
+		if !d.IsDir() || strings.HasPrefix(d.Name(), hiddenPrefix) || s.holds(d.Name()) {
+			continue
+		}
+		id, err := readIdentity(filepath.Join(s.opts.Dir, d.Name()))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			err = s.sweep(d.Name())
+		case err == nil && id.Target != s.opts.Target:
+			foreign++
+		case err == nil:
+			var n int
+			n, err = s.adopt(d.Name(), id)
+			records += n
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("spool: adopt %s: %w", d.Name(), err))
+		}
+	}
+	s.mu.Lock()
+	s.foreign = foreign
+	s.mu.Unlock()
+	return records, errors.Join(errs...)
+}
+
+// sweep removes an owner directory whose removal was interrupted. A directory
+// that is anything else is left alone.
+func (s *Spool) sweep(name string) error {
+	dir := filepath.Join(s.opts.Dir, name)
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) > 1 || (len(files) == 1 && files[0].Name() != lockName) {
+		return nil // gone, or not ours
+	}
+	lock, err := lockOwner(dir)
+	if lock == nil {
+		return err
+	}
+	return (&owner{name: name, dir: dir, lock: lock}).remove()
+}
+
+func (s *Spool) adopt(name string, id Identity) (records int, err error) {
+	o, err := adoptOwner(s.opts.Dir, name, id, s.opts.mmapBytes())
+	if o == nil {
+		return 0, err
+	}
+	for _, seg := range o.segs {
+		records += seg.meta.Load().pending()
+	}
+	for _, text := range o.bad {
+		s.opts.Logger.Error("spool: a segment cannot be opened, its records are kept and not replayed", "segment", text)
+	}
+	s.adoptions.Add(int64(records))
+	s.mu.Lock()
+	s.adopted = append(s.adopted, o)
+	slices.SortFunc(s.adopted, func(a, b *owner) int { return cmp.Compare(a.name, b.name) })
+	segs := slices.Clone(o.segs)
+	s.mu.Unlock()
+	for _, seg := range segs {
+		err = errors.Join(err, s.dropIfEmpty(o, seg))
+	}
+	return records, errors.Join(err, s.releaseIfEmpty(o))
+}
+
+// holds reports whether this Spool has the owner's lock.
+func (s *Spool) holds(name string) bool { return s.owner(name) != nil }
+
+func (s *Spool) owner(name string) *owner {
+	for _, o := range s.owners() {
+		if o.name == name {
+			return o
+		}
+	}
+	return nil
+}
+
+// owners returns the shares this Spool holds, in the order they are replayed:
+// adopted ones by age, then its own.
+func (s *Spool) owners() []*owner {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	owners := slices.Clone(s.adopted)
+	if s.own != nil {
+		owners = append(owners, s.own)
+	}
+	return owners
+}
+
+func (s *Spool) segments(o *owner) []*segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(o.segs)
+}
+
+// Read returns the oldest pending records, adopted ones first, at most count and,
+// but for the first, at most size bytes. All come from one segment. They stay
+// pending until settled: the next Read returns them again. The entries are
+// copies and belong to the caller. No entries and no error: nothing is pending.
+func (s *Spool) Read(count, size int) ([]Entry, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	for _, o := range s.owners() {
+		for _, seg := range s.segments(o) {
+			for seg.meta.Load().pending() > 0 {
+				entries, damaged, err := seg.read(o.name, count, size)
+				if err != nil {
+					s.giveUp(o, seg, err)
+					break
+				}
+				if len(damaged) > 0 {
+					if _, err := s.settle(o, damaged); err != nil {
+						return nil, err
+					}
+				}
+				if len(entries) > 0 {
+					return entries, nil
+				}
+			}
+		}
+	}
+	return nil, nil
+}
+
+// giveUp stops reading a segment that fails. It stays on disk as it is.
+func (s *Spool) giveUp(o *owner, seg *segment, cause error) {
+	s.active.Lock()
+	if s.active.seg == seg {
+		s.active.seg = nil
+	}
+	s.active.Unlock()
+	text := filepath.Join(o.name, filepath.Base(seg.path)) + ": " + cause.Error()
+	s.mu.Lock()
+	o.segs = slices.DeleteFunc(o.segs, func(other *segment) bool { return other == seg })
+	o.bad = append(o.bad, text)
+	s.mu.Unlock()
+	s.opts.Logger.Error("spool: a segment cannot be read, its records are kept and not replayed", "segment", text,
+		"close_err", seg.close())
+}
+
+// Settle records what became of entries that Read returned: one commit per
+// segment, durable on return. Entries before the last one settled that are not
+// mentioned stay pending. Settling a record twice changes nothing. Segments and
+// adopted owners with nothing left in them are removed.
+func (s *Spool) Settle(settlements ...Settlement) error {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	for _, st := range settlements {
+		if st.Outcome >= outcomes {
+			return fmt.Errorf("spool: settle: %v", st.Outcome)
+		}
+	}
+	var errs []error
+	for len(settlements) > 0 {
+		name := settlements[0].Position.owner
+		same := func(st Settlement) bool { return st.Position.owner == name }
+		o := s.owner(name)
+		if o == nil {
+			return fmt.Errorf("spool: settle: owner %s is not held", name)
+		}
+		var batch []Settlement
+		for _, st := range settlements {
+			if same(st) {
+				batch = append(batch, st)
+			}
+		}
+		settlements = slices.DeleteFunc(slices.Clone(settlements), same)
+		_, err := s.settle(o, batch)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// settle settles records of one owner.
+func (s *Spool) settle(o *owner, batch []Settlement) (n int, err error) {
+	bySegment := map[*segment][]Settlement{}
+	s.mu.Lock()
+	for _, st := range batch {
+		if seg := o.segmentOf(st.Position.seq); seg != nil { // else its segment is gone: all settled
+			bySegment[seg] = append(bySegment[seg], st)
+		}
+	}
+	s.mu.Unlock()
+	for seg, part := range bySegment {
+		applied, serr := seg.settle(part, time.Now())
+		if serr != nil {
+			err = errors.Join(err, fmt.Errorf("spool: settle: %w", serr))
+			continue
+		}
+		for outcome, k := range applied {
+			s.settled[outcome].Add(int64(k))
+			n += k
+		}
+		err = errors.Join(err, s.dropIfEmpty(o, seg))
+	}
+	return n, errors.Join(err, s.releaseIfEmpty(o))
+}
+
+// dropIfEmpty unlinks a segment that holds nothing any more.
+func (s *Spool) dropIfEmpty(o *owner, seg *segment) error {
+	s.active.Lock() // no append while we look
+	defer s.active.Unlock()
+	if !seg.meta.Load().empty() {
+		return nil
+	}
+	if s.active.seg == seg {
+		s.active.seg = nil
+	}
+	s.mu.Lock()
+	o.segs = slices.DeleteFunc(o.segs, func(other *segment) bool { return other == seg })
+	s.mu.Unlock()
+	if err := seg.remove(); err != nil {
+		return fmt.Errorf("spool: remove segment: %w", err)
+	}
+	return nil
+}
+
+// releaseIfEmpty removes the directory of an adopted owner that holds nothing
+// any more.
+func (s *Spool) releaseIfEmpty(o *owner) error {
+	s.mu.Lock()
+	if o == s.own || o.hasSegments() {
+		s.mu.Unlock()
+		return nil
+	}
+	s.adopted = slices.DeleteFunc(s.adopted, func(other *owner) bool { return other == o })
+	s.mu.Unlock()
+	if err := o.remove(); err != nil {
+		return fmt.Errorf("spool: remove owner: %w", err)
+	}
+	return nil
+}
+
+// Close waits for running calls, stops, and gives up the locks. Pending records
+// stay on disk for the next Spool on the directory to adopt; a share without
+// records is removed. Close is idempotent.
+func (s *Spool) Close() error {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if s.writer != nil {
+		s.writer.close()
+	}
+	var err error
+	for _, o := range s.owners() {
+		if o == s.own && !o.hasSegments() {
+			err = errors.Join(err, o.remove())
+			continue
+		}
+		err = errors.Join(err, o.close())
+	}
+	return err
+}

@@ -1,0 +1,522 @@
+package spool_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/jobspool/jobspool/spool"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childDir) != "" {
+		runChild()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func open(tb testing.TB, opts spool.Options) *spool.Spool {
+	tb.Helper()
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	s, err := spool.Open(opts)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { checkBooks(tb, s); closeSpool(tb, s) })
+	return s
+}
+
+func closeSpool(tb testing.TB, s *spool.Spool) {
+	tb.Helper()
+	if err := s.Close(); err != nil {
+		tb.Error(err)
+	}
+}
+
+// checkBooks fails unless every record that came in is settled or pending.
+func checkBooks(tb testing.TB, s *spool.Spool) {
+	tb.Helper()
+	st := s.Stats()
+	settled := int64(0)
+	for outcome, n := range st.Settled {
+		if outcome != spool.Kept {
+			settled += n
+		}
+	}
+	if in, out := st.Appended+st.Adopted, settled+int64(st.Pending); in != out && len(st.Bad) == 0 {
+		tb.Errorf("books: %d in, %d settled or pending: %+v", in, out, st)
+	}
+}
+
+func record(i int) spool.Record {
+	return spool.Record{
+		ID: fmt.Sprintf("id-%d", i), Class: "default\x00email", Lock: "lock", At: time.Unix(int64(i+1), 5),
+		LockUntil: time.Unix(int64(i+100), 7), Data: fmt.Appendf(nil, "payload %d", i),
+	}
+}
+
+func records(from, to int) []spool.Record {
+	var rs []spool.Record
+	for i := from; i < to; i++ {
+		rs = append(rs, record(i))
+	}
+	return rs
+}
+
+func mustAppend(tb testing.TB, s *spool.Spool, rs ...spool.Record) {
+	tb.Helper()
+	if err := s.Append(rs...); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func mustAdopt(tb testing.TB, s *spool.Spool, want int) {
+	tb.Helper()
+	n, err := s.Adopt()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if n != want {
+		tb.Fatalf("adopted %d records, want %d", n, want)
+	}
+}
+
+// drain reads and settles everything and returns the ids in order.
+func drain(tb testing.TB, s *spool.Spool) []string {
+	tb.Helper()
+	var ids []string
+	for {
+		entries, err := s.Read(100, 1<<20)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if len(entries) == 0 {
+			return ids
+		}
+		for _, e := range entries {
+			ids = append(ids, e.ID)
+		}
+		if err := s.Settle(settlements(entries, spool.Delivered)...); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+func settlements(entries []spool.Entry, o spool.Outcome) []spool.Settlement {
+	var out []spool.Settlement
+	for _, e := range entries {
+		out = append(out, spool.Settlement{Position: e.Position, Outcome: o, Reason: "because"})
+	}
+	return out
+}
+
+func wantIDs(tb testing.TB, got []string, from, to int) {
+	tb.Helper()
+	if len(got) != to-from {
+		tb.Fatalf("got %d records, want %d", len(got), to-from)
+	}
+	for i, id := range got {
+		if want := fmt.Sprintf("id-%d", from+i); id != want {
+			tb.Fatalf("record %d is %s, want %s", i, id, want)
+		}
+	}
+}
+
+func TestRecordsComeBackWholeAndInOrder(t *testing.T) {
+	s := open(t, spool.Options{Dir: t.TempDir(), SegmentBytes: 256 << 10})
+	for i := 0; i < 3000; i += 100 {
+		mustAppend(t, s, records(i, i+100)...)
+	}
+	entries, err := s.Read(1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := record(0)
+	got := entries[0].Record
+	if got.ID != want.ID || got.Class != want.Class || got.Lock != want.Lock || !got.At.Equal(want.At) ||
+		!got.LockUntil.Equal(want.LockUntil) || string(got.Data) != string(want.Data) {
+		t.Fatalf("got %+v, want %+v", got, want)
+	}
+	if st := s.Stats(); st.Pending != 3000 || !st.Oldest.Equal(want.At) {
+		t.Fatalf("%+v", st)
+	}
+	wantIDs(t, drain(t, s), 0, 3000)
+}
+
+func TestDrainedSpoolGivesTheDiskBack(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "deep", "spool")
+	s := open(t, spool.Options{Dir: dir, SegmentBytes: 128 << 10})
+	for i := 0; i < 5000; i += 500 {
+		mustAppend(t, s, records(i, i+500)...)
+	}
+	if n := len(segmentFiles(t, dir)); n < 3 {
+		t.Fatalf("%d segments, want several", n)
+	}
+	drain(t, s)
+	if files := segmentFiles(t, dir); len(files) != 0 {
+		t.Fatalf("left after the drain: %v", files)
+	}
+	mustAppend(t, s, records(0, 10)...) // a second outage
+	wantIDs(t, drain(t, s), 0, 10)
+	closeSpool(t, s)
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 0 {
+		t.Fatalf("left after Close: %v, %v", left, err)
+	}
+}
+
+func segmentFiles(tb testing.TB, dir string) []string {
+	tb.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*.seg"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return files
+}
+
+func TestNextOwnerAdoptsWhatTheLastLeft(t *testing.T) {
+	dir := t.TempDir()
+	first := open(t, spool.Options{Dir: dir, Target: "a"})
+	mustAppend(t, first, records(0, 10)...)
+	second := open(t, spool.Options{Dir: dir, Target: "a"})
+	mustAdopt(t, second, 0) // the first lives
+	mustAppend(t, second, records(10, 20)...)
+	closeSpool(t, first)
+	foreign := open(t, spool.Options{Dir: dir, Target: "b"})
+	mustAdopt(t, foreign, 0)
+	if st := foreign.Stats(); st.Foreign != 2 {
+		t.Fatalf("foreign owners: %d, want 2", st.Foreign)
+	}
+	mustAdopt(t, second, 10)
+	wantIDs(t, drain(t, second), 0, 20)
+}
+
+func TestRacingAdoptersTakeEachRecordOnce(t *testing.T) {
+	dir := t.TempDir()
+	for round := range 20 {
+		dead := open(t, spool.Options{Dir: dir})
+		mustAppend(t, dead, records(0, 5)...)
+		closeSpool(t, dead)
+		var wg sync.WaitGroup
+		taken := make([]int, 4)
+		for i := range taken {
+			s := open(t, spool.Options{Dir: dir, AdoptOnly: true})
+			wg.Go(func() {
+				n, err := s.Adopt()
+				if err != nil {
+					t.Error(err)
+				}
+				taken[i] = n
+				drain(t, s)
+				closeSpool(t, s)
+			})
+		}
+		wg.Wait()
+		if sum := taken[0] + taken[1] + taken[2] + taken[3]; sum != 5 {
+			t.Fatalf("round %d: adopted %v", round, taken)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Fatalf("left: %v", left)
+	}
+}
+
+func TestKeptRecordsComeBackAndDeadLettersStay(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, spool.Options{Dir: dir})
+	mustAppend(t, s, records(0, 6)...)
+	entries, err := s.Read(6, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcomes := []spool.Outcome{spool.Delivered, spool.Kept, spool.Dead, spool.AlreadyThere} // 4 and 5: not mentioned
+	var batch []spool.Settlement
+	for i, o := range outcomes {
+		batch = append(batch, spool.Settlement{Position: entries[i].Position, Outcome: o, Reason: "poison"})
+	}
+	if err := s.Settle(batch...); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Settle(batch[0], batch[2]); err != nil { // twice changes nothing
+		t.Fatal(err)
+	}
+	closeSpool(t, s)
+
+	s = open(t, spool.Options{Dir: dir})
+	mustAdopt(t, s, 3)
+	if st := s.Stats(); st.DeadLetters != 1 {
+		t.Fatalf("%+v", st)
+	}
+	entries, err = s.Read(10, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if entries[0].ID != "id-1" || entries[0].Attempts != 1 || entries[1].ID != "id-4" || entries[1].Attempts != 0 {
+		t.Fatalf("%+v", entries)
+	}
+	drain(t, s)
+	if n := len(segmentFiles(t, dir)); n != 1 {
+		t.Fatalf("%d segments, want the one with the dead letter", n)
+	}
+}
+
+func TestDamagedFilesAreKeptAndTheRestGoesOn(t *testing.T) {
+	damage := map[string]func(b []byte) []byte{
+		"empty":     func([]byte) []byte { return nil },
+		"zeros":     func(b []byte) []byte { return make([]byte, len(b)) },
+		"truncated": func(b []byte) []byte { return b[:5*4096] },
+		"junk":      func([]byte) []byte { return []byte(strings.Repeat("junk", 5000)) },
+	}
+	for name, damage := range damage {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for range 2 {
+				s := open(t, spool.Options{Dir: dir})
+				mustAppend(t, s, records(0, 500)...)
+				closeSpool(t, s)
+			}
+			path := segmentFiles(t, dir)[0]
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bad := damage(b)
+			if err := os.WriteFile(path, bad, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := open(t, spool.Options{Dir: dir})
+			if _, err := s.Adopt(); err != nil {
+				t.Fatal(err)
+			}
+			if got := drain(t, s); len(got) < 500 {
+				t.Fatalf("%d records of the sound segment, want 500", len(got))
+			}
+			if st := s.Stats(); len(st.Bad) != 1 {
+				t.Fatalf("%+v", st)
+			}
+			closeSpool(t, s)
+			if left, err := os.ReadFile(path); err != nil || string(left) != string(bad) {
+				t.Fatalf("the damaged file was touched: %d bytes, %v", len(left), err)
+			}
+		})
+	}
+}
+
+func TestDamagedRecordBecomesADeadLetter(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, spool.Options{Dir: dir})
+	mustAppend(t, s, records(0, 10)...)
+	closeSpool(t, s)
+	path := segmentFiles(t, dir)[0]
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = []byte(strings.ReplaceAll(string(b), "payload 4", "PAYLOAD 4"))
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, spool.Options{Dir: dir})
+	mustAdopt(t, s, 10)
+	if got := drain(t, s); len(got) != 9 {
+		t.Fatalf("read %v", got)
+	}
+	if st := s.Stats(); st.DeadLetters != 1 || st.Pending != 0 {
+		t.Fatalf("%+v", st)
+	}
+}
+
+func TestAdoptOnlyCreatesNothing(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := spool.Open(spool.Options{Dir: filepath.Join(dir, "typo"), AdoptOnly: true}); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("got %v", err)
+	}
+	s := open(t, spool.Options{Dir: dir, AdoptOnly: true})
+	mustAdopt(t, s, 0)
+	if err := s.Append(record(0)); !errors.Is(err, spool.ErrAdoptOnly) {
+		t.Fatalf("Append: %v", err)
+	}
+	closeSpool(t, s)
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Fatalf("created %v", left)
+	}
+}
+
+func TestOpenRefusesWhatItCannotUse(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"", file, filepath.Join(file, "below")} {
+		if s, err := spool.Open(spool.Options{Dir: dir}); err == nil {
+			t.Errorf("Open(%q) succeeded", dir)
+			closeSpool(t, s)
+		}
+	}
+}
+
+func TestClosedSpoolSaysSo(t *testing.T) {
+	s := open(t, spool.Options{Dir: t.TempDir()})
+	closeSpool(t, s)
+	closeSpool(t, s)
+	_, readErr := s.Read(1, 1)
+	_, adoptErr := s.Adopt()
+	for call, err := range map[string]error{"Append": s.Append(record(0)), "Read": readErr, "Adopt": adoptErr, "Settle": s.Settle()} {
+		if !errors.Is(err, spool.ErrClosed) {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
+	s.Stats()
+}
+
+func TestMarkCountsOnlyWhatCameBefore(t *testing.T) {
+	s := open(t, spool.Options{Dir: t.TempDir()})
+	mustAppend(t, s, records(0, 10)...)
+	mark := s.Mark()
+	mustAppend(t, s, records(10, 20)...)
+	if n := s.Before(mark); n != 10 {
+		t.Fatalf("%d before the mark, want 10", n)
+	}
+	entries, err := s.Read(10, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Settle(settlements(entries, spool.Delivered)...); err != nil {
+		t.Fatal(err)
+	}
+	if n, all := s.Before(mark), s.Stats().Pending; n != 0 || all != 10 {
+		t.Fatalf("%d before the mark, %d in all", n, all)
+	}
+}
+
+func TestConcurrentAppendsAllArriveWhileBeingDrained(t *testing.T) {
+	s := open(t, spool.Options{Dir: t.TempDir(), SegmentBytes: 64 << 10})
+	const callers, each = 16, 200
+	var wg sync.WaitGroup
+	for c := range callers {
+		wg.Go(func() {
+			for i := range each {
+				if err := s.Append(record(c*each + i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	seen := map[string]int{}
+	for len(seen) < callers*each && !t.Failed() {
+		for _, id := range drain(t, s) {
+			seen[id]++
+		}
+	}
+	wg.Wait()
+	for id, n := range seen {
+		if n != 1 {
+			t.Errorf("%s came %d times", id, n)
+		}
+	}
+}
+
+// TestModel walks at random and compares with a list in memory.
+func TestModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		dir, err := os.MkdirTemp("", "spool-model-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		m := model{dir: dir}
+		m.reopen(t)
+		defer func() { _ = m.s.Close() }()
+		t.Repeat(map[string]func(*rapid.T){
+			"append": m.append, "settle": m.settle, "reopen": m.reopen, "": m.check,
+		})
+	})
+}
+
+type model struct {
+	dir     string
+	s       *spool.Spool
+	next    int
+	pending []string // in order of age
+	dead    int
+}
+
+func (m *model) reopen(t *rapid.T) {
+	if m.s != nil {
+		if err := m.s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := spool.Open(spool.Options{Dir: m.dir, SegmentBytes: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.s = s
+	if n, err := s.Adopt(); err != nil || n != len(m.pending) {
+		t.Fatalf("adopted %d, %v; want %d", n, err, len(m.pending))
+	}
+}
+
+func (m *model) append(t *rapid.T) {
+	n := rapid.IntRange(1, 200).Draw(t, "records")
+	if err := m.s.Append(records(m.next, m.next+n)...); err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		m.pending = append(m.pending, fmt.Sprintf("id-%d", m.next))
+		m.next++
+	}
+}
+
+func (m *model) settle(t *rapid.T) {
+	entries, err := m.s.Read(rapid.IntRange(1, 150).Draw(t, "count"), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if (len(entries) == 0) != (len(m.pending) == 0) {
+		t.Fatalf("read %d of %d", len(entries), len(m.pending))
+	}
+	var batch []spool.Settlement
+	var left []string
+	for i, e := range entries {
+		if e.ID != m.pending[i] {
+			t.Fatalf("record %d is %s, want %s", i, e.ID, m.pending[i])
+		}
+		o := rapid.SampledFrom([]spool.Outcome{spool.Delivered, spool.Delivered, spool.Delivered, spool.AlreadyThere, spool.Dead, spool.Kept, 99}).Draw(t, "outcome")
+		if o == 99 { // not mentioned
+			left = append(left, e.ID)
+			continue
+		}
+		if o == spool.Kept {
+			left = append(left, e.ID)
+		}
+		if o == spool.Dead {
+			m.dead++
+		}
+		batch = append(batch, spool.Settlement{Position: e.Position, Outcome: o})
+	}
+	if err := m.s.Settle(batch...); err != nil {
+		t.Fatal(err)
+	}
+	m.pending = append(left, m.pending[len(entries):]...)
+}
+
+func (m *model) check(t *rapid.T) {
+	st := m.s.Stats()
+	if st.Pending != len(m.pending) || st.DeadLetters != m.dead || len(st.Bad) != 0 {
+		t.Fatalf("%d pending, %d dead; got %+v", len(m.pending), m.dead, st)
+	}
+}
