@@ -1,0 +1,94 @@
+GOLANGCI_VERSION    ?= v2.15.0
+GOVULNCHECK_VERSION ?= v1.9.0
+
+GO       ?= go
+GOLANGCI  = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+ARGS        ?= # for demo: make demo ARGS='--redis-server'
+GOTESTFLAGS ?= # for test, crash and bench: make test GOTESTFLAGS='-short -v'
+FUZZTIME    ?= 10s
+COUNT       ?= 5
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/spool
+	$(GO) build -o bin/spool ./cmd/spool
+
+.PHONY: demo
+demo: ## show an outage and its end; needs only Go (ARGS=...)
+	$(GO) run ./cmd/spool demo $(ARGS)
+
+.PHONY: test
+test: redis-server ## run all tests with the race detector (GOTESTFLAGS=...)
+	$(GO) test -race -timeout 10m $(GOTESTFLAGS) ./...
+
+.PHONY: race
+race: test ## the same as test
+
+.PHONY: fuzz
+fuzz: ## run each fuzz test for FUZZTIME (10s)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		tests=$$($(GO) test -list '^Fuzz' $$pkg); \
+		for name in $$(echo "$$tests" | grep '^Fuzz' || true); do \
+			echo "$$pkg $$name"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+.PHONY: crash
+crash: redis-server ## run the crash, kill and outage tests COUNT (5) times
+	$(GO) test -race -timeout 30m -run 'Crash|Kill|Outage' -count=$(COUNT) $(GOTESTFLAGS) ./...
+
+.PHONY: bench
+bench: redis-server ## run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem $(GOTESTFLAGS) ./...
+
+.PHONY: lint
+lint: ## run golangci-lint
+	$(GOLANGCI) run
+
+.PHONY: fmt
+fmt: ## format the code
+	$(GOLANGCI) fmt
+
+.PHONY: fmt-check
+fmt-check: ## fail if fmt would change something
+	$(GOLANGCI) fmt --diff
+
+.PHONY: vet
+vet: ## run go vet for this system, macOS and Windows
+	$(GO) vet ./...
+	CGO_ENABLED=0 GOOS=darwin $(GO) vet ./...
+	CGO_ENABLED=0 GOOS=windows $(GO) vet ./...
+
+.PHONY: tidy
+tidy: ## tidy go.mod and go.sum
+	$(GO) mod tidy
+
+.PHONY: tidy-check
+tidy-check: ## fail if tidy would change something, or a module is not what it was
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities; needs the vulnerability database online, so not in check
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) ./...
+
+.PHONY: check
+check: ## all that must pass before a commit; what CI runs
+	@$(MAKE) --no-print-directory tidy-check
+	@$(MAKE) --no-print-directory fmt-check
+	@$(MAKE) --no-print-directory vet
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory test
+
+.PHONY: redis-server
+redis-server: ## install redis-server if it is missing
+	@.ci/redis-server
+
+.PHONY: clean
+clean: ## remove what build made
+	rm -rf bin
