@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"time"
 )
 
@@ -113,9 +114,14 @@ func (d *decoder) time() time.Time {
 	return time.Unix(0, ns)
 }
 
+// unixNano is 0 for the zero time. What lies beyond an int64 becomes its end, in
+// the year 2262.
 func unixNano(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
+	}
+	if t.Unix() > math.MaxInt64/int64(time.Second) {
+		return math.MaxInt64
 	}
 	return t.UnixNano()
 }

@@ -175,8 +175,14 @@ func (s *Spool) Adopt() (records int, err error) {
 func (s *Spool) sweep(name string) error {
 	dir := filepath.Join(s.opts.Dir, name)
 	files, err := os.ReadDir(dir)
-	if err != nil || len(files) > 1 || (len(files) == 1 && files[0].Name() != lockName) {
-		return nil // gone, or not ours
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(files) > 1 || (len(files) == 1 && files[0].Name() != lockName) {
+		return nil // not ours
 	}
 	lock, err := lockOwner(dir)
 	if lock == nil {
@@ -257,7 +263,7 @@ func (s *Spool) Read(count, size int) ([]Entry, error) {
 					break
 				}
 				if len(damaged) > 0 {
-					if _, err := s.settle(o, damaged); err != nil {
+					if err := s.settle(o, damaged); err != nil {
 						return nil, err
 					}
 				}
@@ -316,14 +322,14 @@ func (s *Spool) Settle(settlements ...Settlement) error {
 			}
 		}
 		settlements = slices.DeleteFunc(slices.Clone(settlements), same)
-		_, err := s.settle(o, batch)
-		errs = append(errs, err)
+		errs = append(errs, s.settle(o, batch))
 	}
 	return errors.Join(errs...)
 }
 
 // settle settles records of one owner.
-func (s *Spool) settle(o *owner, batch []Settlement) (n int, err error) {
+func (s *Spool) settle(o *owner, batch []Settlement) error {
+	var err error
 	bySegment := map[*segment][]Settlement{}
 	s.mu.Lock()
 	for _, st := range batch {
@@ -340,11 +346,10 @@ func (s *Spool) settle(o *owner, batch []Settlement) (n int, err error) {
 		}
 		for outcome, k := range applied {
 			s.settled[outcome].Add(int64(k))
-			n += k
 		}
 		err = errors.Join(err, s.dropIfEmpty(o, seg))
 	}
-	return n, errors.Join(err, s.releaseIfEmpty(o))
+	return errors.Join(err, s.releaseIfEmpty(o))
 }
 
 // dropIfEmpty unlinks a segment that holds nothing any more.

@@ -3,7 +3,6 @@ package spool_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -29,7 +28,7 @@ func TestMain(m *testing.M) {
 func open(tb testing.TB, opts spool.Options) *spool.Spool {
 	tb.Helper()
 	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	s, err := spool.Open(opts)
 	if err != nil {
@@ -432,7 +431,7 @@ func TestConcurrentAppendsAllArriveWhileBeingDrained(t *testing.T) {
 // TestModel walks at random and compares with a list in memory.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp("", "spool-model-")
+		dir, err := os.MkdirTemp("", "spool-model-") //nolint:usetesting // each of rapid's runs needs one of its own
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,24 @@
+package queue
+
+import "errors"
+
+var (
+	// ErrClosed is returned by every method of a Producer after Close.
+	ErrClosed = errors.New("queue: producer is closed")
+
+	// ErrMaybeEnqueued is wrapped by an error of Enqueue when Redis may have
+	// taken the job although no reply came, and the spool could not take it. To
+	// try again without a second job, use asynq.TaskID.
+	ErrMaybeEnqueued = errors.New("queue: the job may be in Redis all the same")
+
+	// ErrMaybeStored is wrapped by an error of Enqueue when the disk failed in
+	// the middle of the commit: the job may be in the spool, and be replayed.
+	ErrMaybeStored = errors.New("queue: the job may be in the spool all the same")
+
+	// ErrIncompatible is returned by New when the asynq this program is built
+	// with speaks to Redis in a way this package does not know.
+	ErrIncompatible = errors.New("queue: asynq speaks differently than this package knows")
+
+	// ErrDrainOnly is returned by Enqueue of a Producer with Config.DrainOnly.
+	ErrDrainOnly = errors.New("queue: producer only drains")
+)

@@ -1,0 +1,206 @@
+package queue_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/jobspool/jobspool/queue"
+	"github.com/jobspool/jobspool/queue/redistest"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 30 * time.Second
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childDir) != "" {
+		runChild()
+		return
+	}
+	redis.SetLogger(silent{}) // go-redis's own words about each failed dial
+	goleak.VerifyTestMain(m,
+		// go-redis's prober of an address that is down looks once a second whether
+		// its pool was closed.
+		goleak.IgnoreTopFunction("time.Sleep"))
+}
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+// logger returns a quiet logger and what was said on it.
+func logger() (*slog.Logger, *lines) {
+	l := &lines{}
+	return slog.New(slog.NewTextHandler(l, nil)), l
+}
+
+type lines struct {
+	mu   sync.Mutex
+	text []string
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, string(b))
+	return len(b), nil
+}
+
+func (l *lines) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.text)
+}
+
+func newProducer(tb testing.TB, cfg queue.Config) *queue.Producer {
+	tb.Helper()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	p, err := queue.New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { closeProducer(tb, p) })
+	return p
+}
+
+// closeProducer closes it and checks the books.
+func closeProducer(tb testing.TB, p *queue.Producer) {
+	tb.Helper()
+	if err := p.Close(); err != nil {
+		tb.Errorf("close: %v", err)
+	}
+	st := p.Stats()
+	if in, out := st.Spooled+st.Adopted, st.Replayed+st.AlreadyThere+st.Superseded+st.Dead+st.Removed+int64(st.Pending); in != out {
+		tb.Errorf("the books: %d in, %d out: %+v", in, out, st)
+	}
+}
+
+func server(addr string) asynq.RedisClientOpt { return asynq.RedisClientOpt{Addr: addr} }
+
+// enqueue enqueues n tasks, each with a payload of its own, and returns their ids.
+func enqueue(tb testing.TB, p *queue.Producer, n int) []string {
+	tb.Helper()
+	ids := make([]string, 0, n)
+	for i := range n {
+		info, err := p.Enqueue(asynq.NewTask("test", fmt.Appendf(nil, "payload %d", i)))
+		if err != nil {
+			tb.Fatalf("enqueue %d: %v", i, err)
+		}
+		ids = append(ids, info.ID)
+	}
+	return ids
+}
+
+func drain(tb testing.TB, p *queue.Producer) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := p.Drain(ctx); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// eventually waits until the condition holds.
+func eventually(tb testing.TB, what string, holds func() bool) {
+	tb.Helper()
+	for end := time.Now().Add(patience); !holds(); {
+		if time.Now().After(end) {
+			tb.Fatalf("not within %v: %s", patience, what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// pendingIDs returns the ids in a queue's pending list.
+func pendingIDs(tb testing.TB, addr string) []string {
+	tb.Helper()
+	ids, err := client(tb, addr).LRange(context.Background(), "asynq:{default}:pending", 0, -1).Result()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return ids
+}
+
+func client(tb testing.TB, addr string) *redis.Client {
+	tb.Helper()
+	c := redis.NewClient(&redis.Options{Addr: addr})
+	tb.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// wantOnce fails unless got holds each wanted id exactly once and nothing else.
+func wantOnce(tb testing.TB, got, want []string) {
+	tb.Helper()
+	count := map[string]int{}
+	for _, id := range got {
+		count[id]++
+	}
+	lost := 0
+	for _, id := range want {
+		switch count[id] {
+		case 0:
+			lost++
+		case 1:
+		default:
+			tb.Errorf("%s is there %d times", id, count[id])
+		}
+		delete(count, id)
+	}
+	if lost > 0 || len(count) > 0 {
+		tb.Errorf("%d of %d lost, %d unknown", lost, len(want), len(count))
+	}
+}
+
+// worker is a plain asynq server that counts how often each task ran.
+type worker struct {
+	mu   sync.Mutex
+	runs []string
+	rdb  *redis.Client
+}
+
+func startWorker(tb testing.TB, r *redistest.Server) *worker {
+	tb.Helper()
+	w := &worker{rdb: client(tb, r.Addr())}
+	srv := asynq.NewServer(server(r.Addr()), asynq.Config{
+		Concurrency: 10, LogLevel: asynq.FatalLevel, TaskCheckInterval: 100 * time.Millisecond,
+	})
+	err := srv.Start(asynq.HandlerFunc(func(ctx context.Context, _ *asynq.Task) error {
+		id, _ := asynq.GetTaskID(ctx)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.runs = append(w.runs, id)
+		return nil
+	}))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(srv.Shutdown)
+	return w
+}
+
+func (w *worker) ran() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.runs)
+}
+
+// idle waits until n tasks ran and none is in the worker's hands: what it holds
+// when Redis dies asynq gives back only minutes later, and runs again.
+func (w *worker) idle(tb testing.TB, n int) {
+	tb.Helper()
+	eventually(tb, fmt.Sprintf("%d tasks done", n), func() bool {
+		active, err := w.rdb.LLen(context.Background(), "asynq:{default}:active").Result()
+		return err == nil && active == 0 && len(w.ran()) >= n
+	})
+}

@@ -1,0 +1,178 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+const (
+	// socketTimeout bounds dials, reads and writes where no context is shorter:
+	// that is, for the batches of a replay.
+	socketTimeout = 5 * time.Second
+
+	// poolSize is the number of connections where the caller asked for none.
+	poolSize = 32
+
+	idleTimeout = 5 * time.Minute
+)
+
+// FromClient makes a Config.Redis of a client of the caller's: its address, TLS
+// and credentials are copied into a client of the Producer's own, with the few
+// settings a producer needs. The caller's client is neither used nor closed. It
+// may be a *redis.Client, not one of a Sentinel, or a *redis.ClusterClient.
+func FromClient(client redis.UniversalClient) asynq.RedisConnOpt {
+	return clientOpt{client}
+}
+
+type clientOpt struct{ client redis.UniversalClient }
+
+// MakeRedisClient returns the caller's client. It makes clientOpt one of asynq's
+// options.
+func (o clientOpt) MakeRedisClient() any { return o.client }
+
+// connect returns a client of the Producer's own and the target's name, which
+// holds no password. It does not dial. It calls connected on every new connection,
+// before any command of ours goes over it.
+//
+// One error must mean one attempt (H1, H2): no retries, one dial. A context's
+// deadline holds for the sockets. Nothing but our own commands goes over a new
+// connection (H21, H22).
+func connect(opt asynq.RedisConnOpt, connected func()) (client redis.UniversalClient, target string, err error) {
+	switch o := opt.(type) {
+	case asynq.RedisClientOpt:
+		return connectServer(&redis.Options{
+			Network: o.Network, Addr: o.Addr, Username: o.Username, Password: o.Password, DB: o.DB,
+			PoolSize: o.PoolSize, TLSConfig: o.TLSConfig,
+		}, connected)
+	case *asynq.RedisClientOpt:
+		return connect(*o, connected)
+	case asynq.RedisFailoverClientOpt:
+		return connectSentinel(o, connected)
+	case *asynq.RedisFailoverClientOpt:
+		return connect(*o, connected)
+	case asynq.RedisClusterClientOpt:
+		return connectCluster(&redis.ClusterOptions{
+			Addrs: o.Addrs, MaxRedirects: o.MaxRedirects, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
+		}, connected)
+	case *asynq.RedisClusterClientOpt:
+		return connect(*o, connected)
+	case clientOpt:
+		return connectLike(o.client, connected)
+	case nil:
+		return nil, "", errors.New("is nil")
+	}
+	return nil, "", fmt.Errorf("is a %T; use one of asynq's options or queue.FromClient", opt)
+}
+
+func connectLike(client redis.UniversalClient, connected func()) (redis.UniversalClient, string, error) {
+	switch c := client.(type) {
+	case *redis.Client:
+		opts := *c.Options()
+		if opts.Addr == "FailoverClient" { // go-redis's name for it; its dialer ends with the client
+			return nil, "", errors.New("is a Sentinel client; use asynq.RedisFailoverClientOpt")
+		}
+		return connectServer(&opts, connected)
+	case *redis.ClusterClient:
+		opts := *c.Options()
+		opts.NewClient = nil
+		return connectCluster(&opts, connected)
+	}
+	return nil, "", fmt.Errorf("is a client of type %T; a *redis.Client or *redis.ClusterClient can be used", client)
+}
+
+func connectServer(o *redis.Options, connected func()) (redis.UniversalClient, string, error) {
+	if o.Network == "unix" || strings.HasPrefix(o.Addr, "/") {
+		o.Network = "unix"
+	} else {
+		o.Addr = withPort(o.Addr, "6379")
+	}
+	o.MaxRetries, o.DialerRetries = -1, 1
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = socketTimeout, socketTimeout, socketTimeout, socketTimeout
+	o.ContextTimeoutEnabled = true
+	o.OnConnect = after(o.OnConnect, connected)
+	o.DisableIdentity = true
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	o.PipelinePoolSize = -1
+	o.ConnMaxIdleTime = idleTimeout
+	o.MinIdleConns = 0
+	if o.PoolSize <= 0 {
+		o.PoolSize = poolSize
+	}
+	target := "redis://" + o.Addr + "/" + strconv.Itoa(o.DB)
+	if o.Network == "unix" {
+		target = "redis-socket://" + o.Addr + "?db=" + strconv.Itoa(o.DB)
+	}
+	return redis.NewClient(o), target, nil
+}
+
+func connectSentinel(o asynq.RedisFailoverClientOpt, connected func()) (redis.UniversalClient, string, error) {
+	if o.MasterName == "" || len(o.SentinelAddrs) == 0 {
+		return nil, "", errors.New("needs MasterName and SentinelAddrs")
+	}
+	size := o.PoolSize
+	if size <= 0 {
+		size = poolSize
+	}
+	client := redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: o.MasterName, SentinelAddrs: o.SentinelAddrs,
+		SentinelUsername: o.SentinelUsername, SentinelPassword: o.SentinelPassword,
+		Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig,
+		MaxRetries: -1, DialerRetries: 1,
+		DialTimeout: socketTimeout, ReadTimeout: socketTimeout, WriteTimeout: socketTimeout, PoolTimeout: socketTimeout,
+		ContextTimeoutEnabled: true, DisableIdentity: true, PipelinePoolSize: -1,
+		ConnMaxIdleTime: idleTimeout, PoolSize: size, OnConnect: after(nil, connected),
+	})
+	return client, "redis-sentinel://" + o.MasterName + "/" + strconv.Itoa(o.DB), nil
+}
+
+func connectCluster(o *redis.ClusterOptions, connected func()) (redis.UniversalClient, string, error) {
+	if len(o.Addrs) == 0 {
+		return nil, "", errors.New("needs Addrs")
+	}
+	o.MaxRetries, o.DialerRetries = -1, 1
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = socketTimeout, socketTimeout, socketTimeout, socketTimeout
+	o.ContextTimeoutEnabled = true
+	o.OnConnect = after(o.OnConnect, connected)
+	o.DisableIdentity = true
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	o.PipelinePoolSize = -1
+	o.ConnMaxIdleTime = idleTimeout
+	addrs := slices.Clone(o.Addrs)
+	slices.Sort(addrs)
+	return redis.NewClusterClient(o), "redis-cluster://" + strings.Join(addrs, ","), nil
+}
+
+// after returns a hook for new connections that calls then once hook, which may be
+// nil, has accepted one.
+func after(hook func(context.Context, *redis.Conn) error, then func()) func(context.Context, *redis.Conn) error {
+	return func(ctx context.Context, conn *redis.Conn) error {
+		if hook != nil {
+			if err := hook(ctx, conn); err != nil {
+				return err
+			}
+		}
+		then()
+		return nil
+	}
+}
+
+// withPort adds the default port to an address without one.
+func withPort(addr, port string) string {
+	if addr == "" {
+		return "localhost:" + port
+	}
+	if _, _, err := net.SplitHostPort(addr); err == nil {
+		return addr
+	}
+	return net.JoinHostPort(strings.Trim(addr, "[]"), port)
+}

@@ -1,0 +1,344 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/jobspool/jobspool/spool"
+)
+
+const (
+	// probeEvery is the shortest time between two attempts in an outage; up to as
+	// much again comes on top at random, so that producers do not march in step.
+	probeEvery = 500 * time.Millisecond
+
+	// adoptEvery is the time between two looks for dead owners.
+	adoptEvery = 5 * time.Second
+
+	// maxBatch is the number of records in a full batch.
+	maxBatch = 500
+
+	// batchBytes bounds the encoded size of a batch.
+	batchBytes = 512 << 10
+
+	// batchTimeout bounds the wait for the replies of one batch.
+	batchTimeout = 5 * time.Second
+
+	// maxAttempts is how often Redis may refuse a record for its own sake before
+	// it becomes a dead letter.
+	maxAttempts = 3
+)
+
+// batchSize is the number of records in a batch: after an outage the first is the
+// half-open try, and each that goes well makes room for more.
+func batchSize(step int) int {
+	ramp := [...]int{1, 16, 128, maxBatch}
+	return ramp[min(step, len(ramp)-1)]
+}
+
+// replayer sends what is spooled, in one goroutine, oldest first. In an outage it
+// alone tries whether Redis is back.
+type replayer struct {
+	p         *Producer
+	ctx       context.Context //nolint:containedctx // ends the goroutine; set once by startReplayer
+	stop      context.CancelFunc
+	ended     chan struct{}
+	wake      chan struct{}          // capacity 1
+	draining  atomic.Int64           // running Drain calls
+	lastQueue atomic.Pointer[string] // in whose slot to probe
+
+	// unsettled are outcomes whose commit failed. They are committed before
+	// anything else is sent: this process never sends those records again.
+	unsettled []spool.Settlement
+
+	mu      sync.Mutex // guards stepped and lastErr
+	stepped chan struct{}
+	lastErr error
+}
+
+func startReplayer(p *Producer) *replayer {
+	r := &replayer{p: p, ended: make(chan struct{}), wake: make(chan struct{}, 1), stepped: make(chan struct{})}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	go r.run()
+	return r
+}
+
+// poke wakes the replayer if it sleeps.
+func (r *replayer) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *replayer) run() {
+	defer close(r.ended)
+	var adopted time.Time
+	for step := 0; r.ctx.Err() == nil; {
+		if time.Since(adopted) >= adoptEvery {
+			r.adopt()
+			adopted = time.Now()
+		}
+		size := batchSize(step)
+		if r.draining.Load() > 0 && !r.p.breaker.open() {
+			size = maxBatch
+		}
+		n, err := r.step(size)
+		r.finish(err)
+		switch {
+		case err != nil:
+			step = 0
+		case n > 0:
+			step++
+		default:
+			r.sleep(time.Until(adopted.Add(adoptEvery)), true)
+		}
+		if err != nil || r.p.breaker.open() {
+			r.sleep(probeEvery+rand.N(probeEvery), false)
+		}
+	}
+}
+
+// sleep waits, until poked if that is asked for.
+func (r *replayer) sleep(d time.Duration, pokable bool) {
+	var wake chan struct{}
+	if pokable {
+		wake = r.wake
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-wake:
+	case <-r.ctx.Done():
+	}
+}
+
+func (r *replayer) adopt() {
+	n, err := r.p.spool.Adopt()
+	if err != nil && !errors.Is(err, spool.ErrClosed) {
+		r.p.cfg.Logger.Error("queue: adopting what dead processes left", "err", err)
+	}
+	if n > 0 {
+		r.p.cfg.Logger.Info("queue: adopted jobs of dead processes", "jobs", n)
+	}
+}
+
+// step sends one batch and settles it, or probes if there is an outage and nothing
+// to send. It returns the number of records that were settled. An error means
+// that Redis or the disk is in trouble.
+func (r *replayer) step(size int) (n int, err error) {
+	if len(r.unsettled) > 0 {
+		return r.settle(nil)
+	}
+	entries, err := r.p.spool.Read(size, batchBytes)
+	if err != nil {
+		return 0, err
+	}
+	generation, _ := r.p.breaker.allow()
+	ctx, cancel := context.WithTimeout(r.ctx, batchTimeout)
+	defer cancel()
+	if len(entries) == 0 {
+		if !r.p.breaker.open() {
+			return 0, nil
+		}
+		err = r.p.sender.probe(ctx, r.probeQueue())
+	} else {
+		var settlements []spool.Settlement
+		settlements, err = r.replay(ctx, entries)
+		if _, serr := r.settle(settlements); serr != nil {
+			return 0, serr
+		}
+		n = len(settlements)
+	}
+	if err != nil {
+		r.p.failed(generation, false, err)
+		return n, err
+	}
+	r.p.recovered()
+	return n, nil
+}
+
+func (r *replayer) probeQueue() string {
+	if q := r.lastQueue.Load(); q != nil {
+		return *q
+	}
+	return "default"
+}
+
+// settle commits outcomes, those first whose commit failed before.
+func (r *replayer) settle(settlements []spool.Settlement) (n int, err error) {
+	r.unsettled = append(r.unsettled, settlements...)
+	if err := r.p.spool.Settle(r.unsettled...); err != nil {
+		return 0, err
+	}
+	n = len(r.unsettled)
+	r.unsettled = nil
+	return n, nil
+}
+
+// replay sends a batch and judges each record. Records that it does not mention
+// stay pending. The error speaks of Redis, not of a record.
+func (r *replayer) replay(ctx context.Context, entries []spool.Entry) (settlements []spool.Settlement, err error) {
+	settle := func(e spool.Entry, o spool.Outcome, reason string) {
+		settlements = append(settlements, spool.Settlement{Position: e.Position, Outcome: o, Reason: reason})
+	}
+	now := time.Now()
+	var cmds []command
+	var sent []spool.Entry
+	var jobs []job
+	for _, e := range entries {
+		j, err := readJob(e.Record)
+		if err != nil {
+			settle(e, spool.Dead, "cannot be decoded: "+err.Error())
+			continue
+		}
+		task, opts := j.task(now)
+		_, cmd, err := r.p.composer.compose(ctx, task, opts...)
+		if err != nil {
+			settle(e, spool.Dead, "asynq refuses it: "+err.Error())
+			continue
+		}
+		sent, jobs, cmds = append(sent, e), append(jobs, j), append(cmds, cmd)
+	}
+	if len(cmds) == 0 {
+		return settlements, nil
+	}
+	for i, res := range r.p.sender.batch(ctx, cmds) {
+		outcome, reason, jerr := r.judge(ctx, jobs[i], sent[i].Attempts, res)
+		switch {
+		case jerr == nil:
+			settle(sent[i], outcome, reason)
+		case err == nil && !errors.Is(jerr, errUnclear):
+			err = jerr
+		}
+	}
+	return settlements, err
+}
+
+// errUnclear leaves a record as it is: what stood in its way is gone, and the next
+// batch will tell.
+var errUnclear = errors.New("queue: what stood in the way is gone")
+
+// judge turns Redis's answer to one record into its outcome. An error leaves it
+// pending.
+func (r *replayer) judge(ctx context.Context, j job, attempts int, res result) (o spool.Outcome, reason string, err error) {
+	if res.err != nil {
+		return r.judgeError(attempts, res.err)
+	}
+	if res.verdict != enqueued && (j.HalfDone || attempts > 0) {
+		return spool.Dead, "an earlier attempt failed inside the script: its task may be in no list", nil
+	}
+	switch res.verdict {
+	case enqueued:
+		return spool.Delivered, "", nil
+	case conflict:
+		if !j.OwnID {
+			return spool.AlreadyThere, "", nil // nobody else can have minted it
+		}
+		return r.judgeConflict(j)
+	case duplicate:
+		holder, err := r.p.sender.lockHolder(ctx, j.Lock)
+		switch {
+		case err != nil:
+			return 0, "", err
+		case holder == j.ID:
+			return spool.AlreadyThere, "", nil
+		case holder == "":
+			return 0, "", errUnclear
+		}
+		return spool.Superseded, "", nil
+	}
+	return spool.Dead, fmt.Sprintf("a script returned %d", res.verdict), nil
+}
+
+func (r *replayer) judgeError(attempts int, err error) (spool.Outcome, string, error) {
+	switch classify(err) {
+	case refused:
+		return spool.Dead, "Redis refuses it: " + cause(err), nil
+	case odd:
+		if attempts+1 >= maxAttempts {
+			return spool.Dead, "Redis refuses it: " + cause(err), nil
+		}
+		return spool.Kept, "", nil
+	case inDoubt, notWritten:
+	}
+	return 0, "", err
+}
+
+// judgeConflict compares what Redis holds under an id that the caller chose.
+func (r *replayer) judgeConflict(j job) (spool.Outcome, string, error) {
+	there, err := r.p.inspect.GetTaskInfo(j.Queue, j.ID)
+	switch {
+	case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
+		return 0, "", errUnclear
+	case err != nil:
+		return 0, "", err
+	case there.Type == j.Type && string(there.Payload) == string(j.Payload):
+		return spool.AlreadyThere, "", nil
+	}
+	return spool.Dead, "its task id is taken by another task", nil
+}
+
+// finish makes the result of a step known to those who wait in drain.
+func (r *replayer) finish(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lastErr = err
+	close(r.stepped)
+	r.stepped = make(chan struct{})
+}
+
+// drain waits until nothing is left of what is spooled now.
+func (r *replayer) drain(ctx context.Context) error {
+	if _, err := r.p.spool.Adopt(); err != nil {
+		return fmt.Errorf("queue: drain: %w", err)
+	}
+	mark := r.p.spool.Mark()
+	r.draining.Add(1)
+	defer r.draining.Add(-1)
+	for {
+		r.mu.Lock()
+		stepped, lastErr := r.stepped, r.lastErr
+		r.mu.Unlock()
+		left := r.p.spool.Before(mark)
+		if left == 0 {
+			return r.leftovers()
+		}
+		r.poke()
+		select {
+		case <-stepped:
+		case <-ctx.Done():
+			return drainError(left, lastErr, ctx.Err())
+		case <-r.ctx.Done():
+			return drainError(left, lastErr, ErrClosed)
+		}
+	}
+}
+
+func drainError(left int, cause, err error) error {
+	if cause != nil {
+		return fmt.Errorf("queue: drain: %d jobs left: %w: %w", left, err, cause)
+	}
+	return fmt.Errorf("queue: drain: %d jobs left: %w", left, err)
+}
+
+// leftovers is the error for what a drain cannot send.
+func (r *replayer) leftovers() error {
+	st := r.p.spool.Stats()
+	var errs []error
+	if st.DeadLetters > 0 {
+		errs = append(errs, fmt.Errorf("queue: drain: %d dead letters are left", st.DeadLetters))
+	}
+	if len(st.Bad) > 0 {
+		errs = append(errs, fmt.Errorf("queue: drain: %d segments cannot be read, first %s", len(st.Bad), st.Bad[0]))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,66 @@
+package queue
+
+import (
+	"time"
+
+	"github.com/jobspool/jobspool/spool"
+)
+
+// Stats is what a Producer has done since New, and what it holds now.
+//
+// The books balance: Accepted = Sent + Spooled, and Spooled + Adopted = Replayed
+// + AlreadyThere + Superseded + Dead + Removed + Pending.
+type Stats struct {
+	State       string     `json:"state"` // "up" or "outage"
+	OutageSince *time.Time `json:"outage_since,omitempty"`
+	OutageCause string     `json:"outage_cause,omitempty"`
+	Outages     int64      `json:"outages"` // begun so far
+	Target      string     `json:"target"`
+
+	Accepted int64 `json:"accepted"` // Enqueue returned nil
+	Sent     int64 `json:"sent"`     // Redis acknowledged at once
+	Spooled  int64 `json:"spooled"`  // written to the spool
+	InDoubt  int64 `json:"in_doubt"` // of Spooled: Redis may have taken it already
+	Adopted  int64 `json:"adopted"`  // pending records that dead processes left
+
+	Replayed     int64 `json:"replayed"`      // Redis took it at a replay
+	AlreadyThere int64 `json:"already_there"` // Redis had taken it before
+	Superseded   int64 `json:"superseded"`    // another task holds its unique lock
+	Dead         int64 `json:"dead"`          // set aside as dead letters
+	Removed      int64 `json:"removed"`       // taken out by a person
+
+	Pending      int        `json:"pending"` // waits in the spool
+	PendingBytes int64      `json:"pending_bytes"`
+	Oldest       *time.Time `json:"oldest,omitempty"` // when the oldest pending one was accepted
+	DeadLetters  int        `json:"dead_letters"`     // that lie in the spool, also from before
+
+	Foreign int      `json:"foreign"`       // owners of another target in SpoolDir
+	Bad     []string `json:"bad,omitempty"` // segment files that cannot be read
+}
+
+// States of Stats.
+const (
+	StateUp     = "up"     // jobs go to Redis
+	StateOutage = "outage" // jobs go to the spool
+)
+
+// Stats returns the counters. They are read one after the other: under load the
+// books balance but for the jobs in flight. After Close it returns the last.
+func (p *Producer) Stats() Stats {
+	sp := p.spool.Stats()
+	st := Stats{
+		State: StateUp, Outages: p.counters.outages.Load(), Target: p.cfg.Target,
+		Sent: p.counters.sent.Load(), Spooled: p.counters.spooled.Load(), InDoubt: p.counters.inDoubt.Load(), Adopted: sp.Adopted,
+		Replayed: sp.Settled[spool.Delivered], AlreadyThere: sp.Settled[spool.AlreadyThere],
+		Superseded: sp.Settled[spool.Superseded], Dead: sp.Settled[spool.Dead], Removed: sp.Settled[spool.Removed],
+		Pending: sp.Pending, PendingBytes: sp.PendingBytes, DeadLetters: sp.DeadLetters, Foreign: sp.Foreign, Bad: sp.Bad,
+	}
+	st.Accepted = st.Sent + st.Spooled
+	if !sp.Oldest.IsZero() {
+		st.Oldest = &sp.Oldest
+	}
+	if o, open := p.breaker.current(); open {
+		st.State, st.OutageSince, st.OutageCause = StateOutage, &o.since, o.cause
+	}
+	return st
+}
