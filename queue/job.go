@@ -40,26 +40,14 @@ func newJob(info *asynq.TaskInfo, cmd command, at time.Time) job {
 		MaxRetry: info.MaxRetry, Timeout: info.Timeout, Deadline: info.Deadline, Retention: info.Retention,
 		Group: info.Group, At: at,
 	}
-	scheduled := info.State == asynq.TaskStateScheduled
 	if s := cmd.script; s.lockKey >= 0 {
 		seconds, _ := cmd.args[s.lockTTL].(int)
 		j.Lock, j.LockUntil = cmd.keys[s.lockKey], at.Add(time.Duration(seconds)*time.Second)
-		if scheduled {
-			j.LockUntil = lockEnd(j.LockUntil, info.NextProcessAt)
-		}
 	}
-	if scheduled {
+	if info.State == asynq.TaskStateScheduled {
 		j.ProcessAt = time.Unix(info.NextProcessAt.Unix(), 0)
 	}
 	return j
-}
-
-// lockEnd returns when the lock of a scheduled task ends: it covers the delay and
-// the caller's TTL behind it. asynq cut the sum of both to whole seconds, which
-// gave end; the TTL is rounded up again.
-func lockEnd(end, processAt time.Time) time.Time {
-	ttl := end.Sub(processAt)
-	return processAt.Add((ttl + time.Second - 1).Truncate(time.Second))
 }
 
 // task returns the task and options that make asynq compose the job as it would
@@ -93,10 +81,11 @@ func (j job) task(now time.Time) (*asynq.Task, []asynq.Option) {
 		opts = append(opts, asynq.ProcessAt(processAt))
 		lockFrom = processAt
 	}
-	if j.Lock != "" {
-		if ttl := j.LockUntil.Sub(lockFrom).Round(time.Second); ttl >= time.Second {
-			opts = append(opts, asynq.Unique(ttl))
-		}
+	if j.Lock != "" && j.LockUntil.Sub(now) >= time.Second {
+		// asynq counts the TTL from the process-at and cuts to whole seconds: half
+		// a second more rounds instead.
+		ttl := j.LockUntil.Sub(lockFrom) + time.Second/2
+		opts = append(opts, asynq.Unique(max(ttl, time.Second)))
 	}
 	return asynq.NewTaskWithHeaders(j.Type, j.Payload, j.Headers), opts
 }
