@@ -255,7 +255,7 @@ func (p *Producer) Ping() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if err := p.sender.probe(ctx, "default"); err != nil {
+	if err := p.sender.probe(ctx, probeQueue); err != nil {
 		return fmt.Errorf("queue: ping: %w", err)
 	}
 	return nil

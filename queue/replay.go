@@ -170,7 +170,7 @@ func (r *replayer) probeQueue() string {
 	if q := r.lastQueue.Load(); q != nil {
 		return *q
 	}
-	return "default"
+	return probeQueue
 }
 
 // settle commits outcomes, those first whose commit failed before.

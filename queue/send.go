@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -130,6 +131,23 @@ func (s *sender) lockHolder(ctx context.Context, lock string) (string, error) {
 	}
 	return id, err
 }
+
+// Probe proves that Redis takes writes, as [Producer.Ping] does, without a
+// Producer. It returns the name of the target, also with an error of Redis's.
+func Probe(ctx context.Context, opt asynq.RedisConnOpt) (target string, err error) {
+	client, target, err := connect(opt, func() {})
+	if err != nil {
+		return "", redisError(err)
+	}
+	err = (&sender{client: client}).probe(ctx, probeQueue)
+	if err != nil {
+		err = fmt.Errorf("queue: probe: %w", err)
+	}
+	return target, errors.Join(err, client.Close())
+}
+
+// probeQueue is the queue in whose slot a probe writes that is meant for none.
+const probeQueue = "default"
 
 // probeTTL is how long the key of a probe stays in Redis.
 const probeTTL = time.Minute

@@ -2,6 +2,8 @@ package spool_test
 
 import (
 	"errors"
+	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -56,17 +58,26 @@ func TestEveryCallerLearnsOfAFailedCommit(t *testing.T) {
 
 func BenchmarkAppend(b *testing.B) {
 	for _, callers := range []int{1, 64, 256} {
-		b.Run(map[int]string{1: "1", 64: "64", 256: "256"}[callers], func(b *testing.B) {
+		b.Run(strconv.Itoa(callers), func(b *testing.B) {
 			s := open(b, spool.Options{Dir: b.TempDir()})
 			r := record(1)
 			r.Data = make([]byte, 250)
-			b.SetParallelism((callers + 1) / 2)
+			one := func() {
+				if err := s.Append(r); err != nil {
+					b.Error(err)
+				}
+			}
+			if callers == 1 {
+				for b.Loop() {
+					one()
+				}
+				return
+			}
+			b.SetParallelism(max(1, callers/runtime.GOMAXPROCS(0)))
 			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					if err := s.Append(r); err != nil {
-						b.Error(err)
-					}
+					one()
 				}
 			})
 		})

@@ -103,6 +103,7 @@ func key(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 type segment struct {
 	path      string
 	mmapBytes int
+	readOnly  bool
 
 	update sync.Mutex           // one write transaction at a time, and with it the order of meta
 	meta   atomic.Pointer[meta] // as of the last commit
@@ -204,6 +205,7 @@ func (s *segment) open() (err error) {
 		FreelistType:    bolt.FreelistMapType,
 		InitialMmapSize: s.mmapBytes, // growing the map would wait for readers (H30)
 		NoStatistics:    true,
+		ReadOnly:        s.readOnly,
 	})
 	if err == nil {
 		s.db.AllocSize = growBytes
