@@ -1,0 +1,107 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/hibiken/asynq"
+	"github.com/spf13/cobra"
+
+	"github.com/jobspool/jobspool/queue"
+	"github.com/jobspool/jobspool/spool"
+)
+
+const rootHelp = `spool looks after the jobs that a jobspool Producer wrote to disk while Redis
+could not be reached.
+
+Every command that looks at a spool takes --dir (or SPOOL_DIR), the directory
+given to queue.Config.SpoolDir. Redis is named by --redis (or REDIS_URL; prefer
+the variable for a URI with a password: other users can read command lines):
+
+  redis://[user:password@]host[:port][/db]      rediss:// with TLS
+  redis-socket://[user:password@]/path[?db=n]
+  redis-sentinel://[:password@]host:port[,...]?master=name
+
+Exit codes: 0 done, 1 failed, 2 called wrongly, 3 jobs are left in the spool.`
+
+// newRootCommand returns the command tree, and whether one of its commands began
+// to run: before that, any error is one of usage.
+func newRootCommand() (root *cobra.Command, started *bool) {
+	started = new(bool)
+	root = &cobra.Command{
+		Use:           "spool",
+		Short:         "Look after jobs spooled while Redis was away",
+		Long:          rootHelp,
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		PersistentPreRun: func(*cobra.Command, []string) { *started = true },
+	}
+	root.AddCommand(newDrainCommand(), newStatusCommand(), newDemoCommand())
+	return root, started
+}
+
+// common are the flags of commands that look at a spool.
+type common struct {
+	dir   string
+	redis string
+	json  bool
+}
+
+func (c *common) addFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&c.dir, "dir", "", "the spool's `directory` (SPOOL_DIR)")
+	f.StringVar(&c.redis, "redis", "", "the `URI` of Redis (REDIS_URL)")
+	f.BoolVar(&c.json, "json", false, "print one JSON document")
+}
+
+// spoolDir returns the directory, from the flag or the environment.
+func (c *common) spoolDir() (string, error) {
+	if dir := firstOf(c.dir, os.Getenv("SPOOL_DIR")); dir != "" {
+		return dir, nil
+	}
+	return "", usageError{"no spool named: give --dir or set SPOOL_DIR"}
+}
+
+// redisOpt returns what the flag or the environment says of Redis; nil without
+// either.
+func (c *common) redisOpt() (asynq.RedisConnOpt, error) {
+	uri := firstOf(c.redis, os.Getenv("REDIS_URL"))
+	if uri == "" {
+		return nil, nil
+	}
+	opt, err := queue.ParseURI(uri)
+	if err != nil {
+		return nil, usageError{"--redis or REDIS_URL: " + err.Error()}
+	}
+	return opt, nil
+}
+
+func firstOf(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// explain adds what to do to an error about the directory.
+func explain(dir string, err error) error {
+	const hint = ": --dir must be the SpoolDir of the service; nothing was created"
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return errors.New(dir + " does not exist" + hint)
+	case errors.Is(err, spool.ErrNotSpool):
+		return errors.New(dir + " holds no spool" + hint)
+	}
+	return err
+}
