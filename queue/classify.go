@@ -62,6 +62,13 @@ func classify(err error) class {
 	return inDoubt
 }
 
+// timedOut reports whether an attempt ended because its time was up. The context
+// itself may learn of that a moment later than the socket.
+func timedOut(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
 // replyText returns the text of an error that Redis itself sent. redis.Nil looks
 // like one and is wrapped by the error of a client that found no Sentinel.
 func replyText(err error) (string, bool) {

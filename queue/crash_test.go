@@ -1,17 +1,15 @@
 package queue_test
 
 import (
-	"bufio"
 	"fmt"
 	"os"
-	"os/exec"
-	"strings"
 	"testing"
 
 	"github.com/hibiken/asynq"
 
 	"github.com/jobspool/jobspool/queue"
 	"github.com/jobspool/jobspool/queue/redistest"
+	"github.com/jobspool/jobspool/spool/crashtest"
 )
 
 // childDir and childRedis make the test binary a process that enqueues, printing
@@ -29,8 +27,7 @@ func runChild() {
 			fmt.Println(info.ID)
 		}
 	}
-	fmt.Println("ERROR", err)
-	os.Exit(1)
+	crashtest.Fail(err)
 }
 
 func TestProcessKilledWithAFullSpool(t *testing.T) {
@@ -39,7 +36,7 @@ func TestProcessKilledWithAFullSpool(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	acked := killChildAfter(t, dir, r.Addr(), 500)
+	acked := crashtest.KillAfter(t, 500, childDir+"="+dir, childRedis+"="+r.Addr())
 
 	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: dir}) // started again, Redis still down
 	ids := enqueue(t, p, 10)
@@ -63,33 +60,4 @@ func TestProcessKilledWithAFullSpool(t *testing.T) {
 		t.Errorf("%d jobs nobody enqueued", len(unprinted))
 	}
 	wantOnce(t, there, append(append(ids, acked...), unprinted...))
-}
-
-// killChildAfter runs a child, kills it after n acknowledgements and returns them.
-func killChildAfter(t *testing.T, dir, addr string, n int) []string {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childDir+"="+dir, childRedis+"="+addr)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var ids []string
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if id := lines.Text(); strings.HasPrefix(id, "ERROR") {
-			t.Error(id)
-		} else {
-			ids = append(ids, id)
-		}
-		if len(ids) == n {
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	_ = cmd.Wait() // killed
-	return ids
 }

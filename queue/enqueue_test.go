@@ -165,10 +165,7 @@ func TestWhenRedisAndTheDiskFailBothAreNamed(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		r := redistest.Run(t, redistest.Options{})
 		dir := t.TempDir()
-		p, err := queue.New(queue.Config{Redis: server(r.Addr()), SpoolDir: dir, EnqueueTimeout: 100 * time.Millisecond})
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: dir, EnqueueTimeout: 100 * time.Millisecond})
 		enqueue(t, p, 1)
 		owners, err := filepath.Glob(filepath.Join(dir, "*"))
 		if err != nil || len(owners) != 1 {
@@ -192,9 +189,7 @@ func TestWhenRedisAndTheDiskFailBothAreNamed(t *testing.T) {
 		if !frozen && !strings.Contains(err.Error(), "refused") {
 			t.Errorf("Redis's share is not named: %v", err)
 		}
-		if err := p.Close(); !errors.Is(err, os.ErrNotExist) { // its directory is gone
-			t.Errorf("close: %v", err)
-		}
+		closeProducer(t, p)
 	}
 }
 

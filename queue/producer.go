@@ -60,7 +60,8 @@ func New(cfg Config) (*Producer, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("queue: %w", err), p.composer.close(), client.Close())
 	}
-	p.replayer = startReplayer(p)
+	p.replayer = newReplayer(p)
+	go p.replayer.run()
 	return p, nil
 }
 
@@ -145,7 +146,7 @@ func (p *Producer) attempt(ctx context.Context, generation uint64, cmd command) 
 	case r.err == nil:
 		p.breaker.succeeded(generation)
 	case classify(r.err).outage():
-		hasty := ctx.Err() != nil && (shortened || errors.Is(ctx.Err(), context.Canceled))
+		hasty := errors.Is(ctx.Err(), context.Canceled) || (shortened && timedOut(r.err))
 		p.failed(generation, hasty, r.err)
 	}
 	return r

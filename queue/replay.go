@@ -47,7 +47,7 @@ func batchSize(step int) int {
 // alone tries whether Redis is back.
 type replayer struct {
 	p         *Producer
-	ctx       context.Context //nolint:containedctx // ends the goroutine; set once by startReplayer
+	ctx       context.Context //nolint:containedctx // ends the goroutine; set once by newReplayer
 	stop      context.CancelFunc
 	ended     chan struct{}
 	wake      chan struct{}          // capacity 1
@@ -63,10 +63,9 @@ type replayer struct {
 	lastErr error
 }
 
-func startReplayer(p *Producer) *replayer {
+func newReplayer(p *Producer) *replayer {
 	r := &replayer{p: p, ended: make(chan struct{}), wake: make(chan struct{}, 1), stepped: make(chan struct{})}
 	r.ctx, r.stop = context.WithCancel(context.Background())
-	go r.run()
 	return r
 }
 
@@ -78,6 +77,7 @@ func (r *replayer) poke() {
 	}
 }
 
+// run replays until stop is called.
 func (r *replayer) run() {
 	defer close(r.ended)
 	var adopted time.Time

@@ -42,7 +42,11 @@ func Inspect(dir string) ([]OwnerInfo, error) {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
 	var owners []OwnerInfo
+	others := 0
 	for _, e := range entries {
+		if e.Name() != "lost+found" { // at the root of a volume
+			others++
+		}
 		if !e.IsDir() || strings.HasPrefix(e.Name(), hiddenPrefix) {
 			continue
 		}
@@ -60,7 +64,7 @@ func Inspect(dir string) ([]OwnerInfo, error) {
 		}
 		owners = append(owners, o)
 	}
-	if len(owners) == 0 && len(entries) > 0 {
+	if len(owners) == 0 && others > 0 {
 		return nil, fmt.Errorf("%w: %s", ErrNotSpool, dir)
 	}
 	return owners, nil

@@ -19,6 +19,9 @@ const (
 	lockName     = "LOCK"
 	identityName = "identity"
 
+	// ownerTime begins an owner's name: names sort by age.
+	ownerTime = "20060102T150405.000"
+
 	// hiddenPrefix marks names that are not in view: half-made ones.
 	hiddenPrefix = "."
 )
@@ -73,7 +76,7 @@ type owner struct {
 func createOwner(spoolDir, target string, now time.Time) (*owner, error) {
 	var salt [4]byte
 	_, _ = rand.Read(salt[:]) // never fails, see its documentation
-	name := now.UTC().Format("20060102T150405.000") + "-" + hex.EncodeToString(salt[:])
+	name := now.UTC().Format(ownerTime) + "-" + hex.EncodeToString(salt[:])
 	o := &owner{name: name, dir: filepath.Join(spoolDir, name), id: newIdentity(target, now)}
 
 	hidden := filepath.Join(spoolDir, hiddenPrefix+name)
@@ -110,7 +113,7 @@ func (o *owner) populate(dir string) error {
 // that another adopter has emptied and removed in the meantime.
 func lockOwner(dir string) (*flock.Flock, error) {
 	path := filepath.Join(dir, lockName)
-	lock := flock.New(path)
+	lock := flock.New(path, flock.SetFlag(os.O_RDONLY)) // never creates it anew
 	ok, err := lock.TryLock()
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -179,20 +182,49 @@ func (o *owner) segmentOf(seq uint64) *segment {
 }
 
 // remove deletes the directory of an owner without segments and gives up its
-// lock. The lock file goes before the lock, so that whoever waited for it sees
-// that it is gone.
+// lock. The lock file goes before the lock, so that whoever got hold of it sees that
+// it is gone; identity goes before both, so that sweep can finish what a crash
+// interrupts. Another process may be sweeping, too.
 func (o *owner) remove() error {
-	files, err := os.ReadDir(o.dir)
-	if err != nil {
-		return errors.Join(err, o.unlock())
-	}
-	for _, f := range files {
-		name := f.Name()
-		if name == lockName || name == identityName || strings.HasPrefix(name, hiddenPrefix) {
-			err = errors.Join(err, os.Remove(filepath.Join(o.dir, name)))
+	doomed, err := filepath.Glob(filepath.Join(o.dir, hiddenPrefix+"*")) // half-made segments
+	doomed = append(doomed, filepath.Join(o.dir, identityName), filepath.Join(o.dir, lockName), o.dir)
+	for _, path := range doomed {
+		if rerr := os.Remove(path); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+			err = errors.Join(err, rerr)
+			break
 		}
 	}
-	return errors.Join(err, os.Remove(o.dir), o.unlock())
+	return errors.Join(err, o.unlock())
+}
+
+// sweep removes what is left of an owner whose removal was interrupted: nothing but
+// perhaps its lock file. Any other directory is left alone.
+func sweep(spoolDir, name string) error {
+	dir := filepath.Join(spoolDir, name)
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	o := &owner{name: name, dir: dir}
+	switch {
+	case !isOwnerName(name) || len(files) > 1 || (len(files) == 1 && files[0].Name() != lockName):
+		return nil // not ours
+	case len(files) == 1:
+		if o.lock, err = lockOwner(dir); o.lock == nil {
+			return err
+		}
+	}
+	return o.remove()
+}
+
+// isOwnerName reports whether a directory is named as createOwner names it.
+func isOwnerName(name string) bool {
+	at, salt, ok := strings.Cut(name, "-")
+	_, err := time.Parse(ownerTime, at)
+	return ok && err == nil && len(salt) == 8
 }
 
 // close releases the share; its records stay on disk for the next adopter.

@@ -119,6 +119,9 @@ func segmentName(first uint64) string { return fmt.Sprintf("%016x%s", first, seg
 // all: a crash inside bbolt's first write can leave a file that never opens.
 func createSegment(dir string, first uint64, mmapBytes int) (*segment, error) {
 	s := &segment{path: filepath.Join(dir, segmentName(first)), mmapBytes: mmapBytes}
+	if _, err := os.Lstat(s.path); !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("segment %s: %w", segmentName(first), cmp.Or(err, os.ErrExist)) // never over another
+	}
 	tmp := filepath.Join(dir, "."+segmentName(first))
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err

@@ -152,7 +152,7 @@ func (s *Spool) Adopt() (records int, err error) {
 		id, err := readIdentity(filepath.Join(s.opts.Dir, d.Name()))
 		switch {
 		case errors.Is(err, os.ErrNotExist):
-			err = s.sweep(d.Name())
+			err = sweep(s.opts.Dir, d.Name())
 		case err == nil && id.Target != s.opts.Target:
 			foreign++
 		case err == nil:
@@ -168,27 +168,6 @@ func (s *Spool) Adopt() (records int, err error) {
 	s.foreign = foreign
 	s.mu.Unlock()
 	return records, errors.Join(errs...)
-}
-
-// sweep removes an owner directory whose removal was interrupted. A directory
-// that is anything else is left alone.
-func (s *Spool) sweep(name string) error {
-	dir := filepath.Join(s.opts.Dir, name)
-	files, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if len(files) > 1 || (len(files) == 1 && files[0].Name() != lockName) {
-		return nil // not ours
-	}
-	lock, err := lockOwner(dir)
-	if lock == nil {
-		return err
-	}
-	return (&owner{name: name, dir: dir, lock: lock}).remove()
 }
 
 func (s *Spool) adopt(name string, id Identity) (records int, err error) {

@@ -519,3 +519,24 @@ func (m *model) check(t *rapid.T) {
 		t.Fatalf("%d pending, %d dead; got %+v", len(m.pending), m.dead, st)
 	}
 }
+
+func TestInterruptedRemovalsAreFinished(t *testing.T) {
+	dir := t.TempDir()
+	swept := []string{"20261123T202838.123-1a2b3c4d", "20261123T202838.123-1a2b3c4e"}
+	kept := []string{"lost+found", "20261123T202838.123-full", "20261123T202838.123-1a2b3c4f"}
+	for _, name := range append(swept, kept...) {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{swept[0] + "/LOCK", kept[2] + "/notes.txt"} {
+		if err := os.WriteFile(filepath.Join(dir, file), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustAdopt(t, open(t, spool.Options{Dir: dir, AdoptOnly: true}), 0)
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != len(kept) {
+		t.Fatalf("left %v, %v; want %v", left, err, kept)
+	}
+}
