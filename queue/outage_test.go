@@ -155,6 +155,23 @@ func TestTwoProducersShareASpoolDir(t *testing.T) {
 	}
 }
 
+func TestALivingProducerReplaysWhatADeadOneLeft(t *testing.T) {
+	r := redistest.Run(t, redistest.Options{AppendOnly: true})
+	if err := r.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	dying := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: dir})
+	living := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: dir})
+	ids := enqueue(t, dying, 100)
+	closeProducer(t, dying)
+	if err := r.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "adopted and replayed, unasked", func() bool { return living.Stats().Replayed == 100 })
+	wantOnce(t, pendingIDs(t, r.Addr()), ids)
+}
+
 func TestTwoTargetsShareASpoolDir(t *testing.T) {
 	a, b := redistest.Run(t, redistest.Options{}), redistest.Run(t, redistest.Options{})
 	dir := t.TempDir()
