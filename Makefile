@@ -22,7 +22,7 @@ demo: ## show an outage and its end; needs only Go (ARGS=...)
 	$(GO) run ./cmd/spool demo $(ARGS)
 
 .PHONY: test
-test: redis-server ## run all tests with the race detector (GOTESTFLAGS=...)
+test: tools ## run all tests with the race detector (GOTESTFLAGS=...)
 	$(GO) test -race -timeout 10m $(GOTESTFLAGS) ./...
 
 .PHONY: race
@@ -39,11 +39,11 @@ fuzz: ## run each fuzz test for FUZZTIME (10s)
 	done
 
 .PHONY: crash
-crash: redis-server ## run the crash, kill and outage tests COUNT (5) times
+crash: tools ## run the crash, kill and outage tests COUNT (5) times
 	$(GO) test -race -timeout 30m -run 'Crash|Kill|Outage' -count=$(COUNT) $(GOTESTFLAGS) ./...
 
 .PHONY: bench
-bench: redis-server ## run the benchmarks
+bench: tools ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem $(GOTESTFLAGS) ./...
 
 .PHONY: lint
@@ -85,9 +85,9 @@ check: ## all that must pass before a commit; what CI runs
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test
 
-.PHONY: redis-server
-redis-server: ## install redis-server if it is missing
-	@.ci/redis-server
+.PHONY: tools
+tools: ## install redis-server and a C compiler if they are missing
+	@.ci/tools
 
 .PHONY: clean
 clean: ## remove what build made
