@@ -79,13 +79,21 @@ func replyText(err error) (string, bool) {
 	return reply.Error(), true
 }
 
-// cause returns what may be said of an error in a log: Redis quotes the arguments
-// of a command it does not know, and with them the payload (H20).
-func cause(err error) string {
-	text, ok := replyText(err)
-	if !ok {
-		text = err.Error()
-	}
-	text, _, _ = strings.Cut(text, ", with args beginning with")
+// scrubbedError is an error of Redis's whose text may be shown: Redis quotes the
+// arguments of a command it does not know, and with them the payload (H20).
+type scrubbedError struct{ err error }
+
+func (e scrubbedError) Error() string {
+	text, _, _ := strings.Cut(e.err.Error(), ", with args beginning with")
 	return text
+}
+
+func (e scrubbedError) Unwrap() error { return e.err }
+
+// scrub returns err, if there is one, without what must not be shown.
+func scrub(err error) error {
+	if err == nil {
+		return nil
+	}
+	return scrubbedError{err}
 }

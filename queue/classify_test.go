@@ -62,9 +62,12 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-func TestCauseHidesThePayload(t *testing.T) {
-	err := reply("ERR unknown command 'evalsha', with args beginning with: 'secret'")
-	if got := cause(err); strings.Contains(got, "secret") || !strings.Contains(got, "unknown command") {
-		t.Fatal(got)
+func TestScrubHidesThePayloadAndNothingElse(t *testing.T) {
+	err := fmt.Errorf("outer: %w", scrub(reply("ERR unknown command 'evalsha', with args beginning with: 'secret'")))
+	if got := err.Error(); strings.Contains(got, "secret") || !strings.Contains(got, "unknown command") {
+		t.Error(got)
+	}
+	if classify(err) != notWritten || scrub(nil) != nil {
+		t.Error("it is no longer what it was")
 	}
 }

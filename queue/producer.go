@@ -176,7 +176,8 @@ func (p *Producer) spoolJob(j job) error {
 	if j.InDoubt {
 		p.counters.inDoubt.Add(1)
 	}
-	p.replayer.lastQueue.Store(&j.Queue)
+	queue := j.Queue // not a pointer into the job, which would keep its payload
+	p.replayer.lastQueue.Store(&queue)
 	p.replayer.poke()
 	return nil
 }
@@ -199,12 +200,12 @@ func bothFailed(j job, redisErr, spoolErr error) error {
 // failed tells the breaker of an attempt that met an outage, and the log if one
 // begins.
 func (p *Producer) failed(generation uint64, weak bool, err error) {
-	if !p.breaker.failed(generation, weak, cause(err), time.Now()) {
+	if !p.breaker.failed(generation, weak, err.Error(), time.Now()) {
 		return
 	}
 	p.counters.outages.Add(1)
 	p.counters.spooledBefore.Store(p.counters.spooled.Load())
-	p.cfg.Logger.Warn("queue: outage begins, jobs go to the spool", "err", cause(err), "target", p.cfg.Target)
+	p.cfg.Logger.Warn("queue: outage begins, jobs go to the spool", "err", err, "target", p.cfg.Target)
 	p.replayer.poke()
 }
 

@@ -58,6 +58,8 @@ type replayer struct {
 	// anything else is sent: this process never sends those records again.
 	unsettled []spool.Settlement
 
+	adoptErr, readErr, settleErr string // what was last complained of
+
 	mu      sync.Mutex // guards stepped and lastErr
 	stepped chan struct{}
 	lastErr error
@@ -123,12 +125,22 @@ func (r *replayer) sleep(d time.Duration, pokable bool) {
 
 func (r *replayer) adopt() {
 	n, err := r.p.spool.Adopt()
-	if err != nil && !errors.Is(err, spool.ErrClosed) {
-		r.p.cfg.Logger.Error("queue: adopting what dead processes left", "err", err)
-	}
+	r.complain(&r.adoptErr, "queue: what a dead process left cannot be adopted", err)
 	if n > 0 {
 		r.p.cfg.Logger.Info("queue: adopted jobs of dead processes", "jobs", n)
 	}
+}
+
+// complain logs an error of the disk's, but not again and again.
+func (r *replayer) complain(last *string, msg string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != *last {
+		r.p.cfg.Logger.Error(msg, "err", err) //nolint:sloglint // the callers' are constants
+	}
+	*last = text
 }
 
 // step sends one batch and settles it, or probes if there is an outage and nothing
@@ -139,6 +151,7 @@ func (r *replayer) step(size int) (n int, err error) {
 		return r.settle(nil)
 	}
 	entries, err := r.p.spool.Read(size, batchBytes)
+	r.complain(&r.readErr, "queue: the spool cannot be read", err)
 	if err != nil {
 		return 0, err
 	}
@@ -176,7 +189,9 @@ func (r *replayer) probeQueue() string {
 // settle commits outcomes, those first whose commit failed before.
 func (r *replayer) settle(settlements []spool.Settlement) (n int, err error) {
 	r.unsettled = append(r.unsettled, settlements...)
-	if err := r.p.spool.Settle(r.unsettled...); err != nil {
+	err = r.p.spool.Settle(r.unsettled...)
+	r.complain(&r.settleErr, "queue: what was sent cannot be recorded, replay waits", err)
+	if err != nil {
 		return 0, err
 	}
 	n = len(r.unsettled)
@@ -262,10 +277,10 @@ func (r *replayer) judge(ctx context.Context, j job, attempts int, res result) (
 func (r *replayer) judgeError(attempts int, err error) (spool.Outcome, string, error) {
 	switch classify(err) {
 	case refused:
-		return spool.Dead, "Redis refuses it: " + cause(err), nil
+		return spool.Dead, "Redis refuses it: " + err.Error(), nil
 	case odd:
 		if attempts+1 >= maxAttempts {
-			return spool.Dead, "Redis refuses it: " + cause(err), nil
+			return spool.Dead, "Redis refuses it: " + err.Error(), nil
 		}
 		return spool.Kept, "", nil
 	case inDoubt, notWritten:

@@ -118,7 +118,7 @@ func read(r *redis.Cmd) result {
 		return result{verdict: verdict(n)}
 	}
 	if err := r.Err(); err != nil {
-		return result{err: err}
+		return result{err: scrub(err)}
 	}
 	return result{err: fmt.Errorf("%w: a script returned a %T", ErrIncompatible, r.Val())}
 }
@@ -129,7 +129,7 @@ func (s *sender) lockHolder(ctx context.Context, lock string) (string, error) {
 	if errors.Is(err, redis.Nil) {
 		return "", nil
 	}
-	return id, err
+	return id, scrub(err)
 }
 
 // Probe proves that Redis takes writes, as [Producer.Ping] does, without a
@@ -155,5 +155,5 @@ const probeTTL = time.Minute
 // probe proves that Redis takes writes, by a key in the slot of the queue. PING
 // proves nothing: a read-only or full Redis answers it (H46).
 func (s *sender) probe(ctx context.Context, queue string) error {
-	return s.client.Set(ctx, "asynq:{"+queue+"}:spool:probe", 1, probeTTL).Err()
+	return scrub(s.client.Set(ctx, "asynq:{"+queue+"}:spool:probe", 1, probeTTL).Err())
 }

@@ -160,7 +160,9 @@ func (s *Spool) commit(records [][]byte) error {
 	s.appended.Add(int64(len(records)))
 	if size >= s.opts.SegmentBytes {
 		s.active.seg = nil
-		return seg.close()
+		if err := seg.close(); err != nil { // what was appended is durable all the same
+			s.opts.Logger.Warn("spool: closing a full segment", "segment", seg.path, "err", err)
+		}
 	}
 	return nil
 }
@@ -189,10 +191,13 @@ func (s *Spool) commitFailed(seg *segment, n int, cause error) error {
 	s.nextSeq += uint64(n)
 	s.active.seg = nil
 	stored, err := seg.has(first)
-	if err != nil || stored {
-		cause = fmt.Errorf("%w: %w", ErrMaybeStored, errors.Join(cause, err))
-	} else {
-		cause = fmt.Errorf("spool: append: %w", cause)
+	switch {
+	case err != nil || stored:
+		return errors.Join(fmt.Errorf("%w: %w", ErrMaybeStored, errors.Join(cause, err)), seg.close())
+	case seg.meta.Load().empty():
+		err = s.dropLocked(s.own, seg) // a full disk must not fill with empty segments
+	default:
+		err = seg.close()
 	}
-	return errors.Join(cause, seg.close())
+	return errors.Join(fmt.Errorf("spool: append: %w", cause), err)
 }

@@ -73,7 +73,7 @@ func Inspect(dir string) ([]OwnerInfo, error) {
 // look fills in what the owner's directory tells.
 func (o *OwnerInfo) look(dir string) error {
 	var err error
-	if o.Alive, err = lockHeld(filepath.Join(dir, lockName)); err != nil {
+	if o.Alive, err = lockHeld(filepath.Join(dir, lockName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	paths, err := listSegments(dir)

@@ -113,10 +113,15 @@ func (o *owner) populate(dir string) error {
 // that another adopter has emptied and removed in the meantime.
 func lockOwner(dir string) (*flock.Flock, error) {
 	path := filepath.Join(dir, lockName)
-	lock := flock.New(path, flock.SetFlag(os.O_RDONLY)) // never creates it anew
+	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
 	ok, err := lock.TryLock()
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		// Being removed, unless it holds data: then the lock file was lost in a copy.
+		if paths, err := listSegments(dir); err != nil || len(paths) == 0 {
+			return nil, nil //nolint:nilerr // gone altogether
+		}
+		lock = flock.New(path, flock.SetPermissions(fileMode))
+		ok, err = lock.TryLock()
 	}
 	if err != nil || !ok {
 		return nil, err

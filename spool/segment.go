@@ -132,10 +132,10 @@ func createSegment(dir string, first uint64, mmapBytes int) (*segment, error) {
 	if err := os.Rename(tmp, s.path); err != nil {
 		return nil, errors.Join(err, os.Remove(tmp))
 	}
-	if err := syncDir(dir); err != nil {
-		return nil, err
+	if err := errors.Join(syncDir(dir), s.load()); err != nil {
+		return nil, errors.Join(err, s.remove())
 	}
-	return s, s.load()
+	return s, nil
 }
 
 func initSegment(path string, first uint64) error {

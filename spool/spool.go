@@ -275,6 +275,10 @@ func (s *Spool) giveUp(o *owner, seg *segment, cause error) {
 // segment, durable on return. Entries before the last one settled that are not
 // mentioned stay pending. Settling a record twice changes nothing. Segments and
 // adopted owners with nothing left in them are removed.
+//
+// An error means that some of it was not recorded: settle the same again, or its
+// records will be read again. A segment that turns out to be damaged is no error:
+// it is not read any more and reported by Stats.
 func (s *Spool) Settle(settlements ...Settlement) error {
 	s.reading.Lock()
 	defer s.reading.Unlock()
@@ -320,6 +324,10 @@ func (s *Spool) settle(o *owner, batch []Settlement) error {
 	for seg, part := range bySegment {
 		applied, serr := seg.settle(part, time.Now())
 		if serr != nil {
+			if errors.Is(serr, ErrDamaged) { // it would fail for ever, and hold up all others
+				s.giveUp(o, seg, serr)
+				continue
+			}
 			err = errors.Join(err, fmt.Errorf("spool: settle: %w", serr))
 			continue
 		}
@@ -338,6 +346,11 @@ func (s *Spool) dropIfEmpty(o *owner, seg *segment) error {
 	if !seg.meta.Load().empty() {
 		return nil
 	}
+	return s.dropLocked(o, seg)
+}
+
+// dropLocked unlinks a segment; active is held.
+func (s *Spool) dropLocked(o *owner, seg *segment) error {
 	if s.active.seg == seg {
 		s.active.seg = nil
 	}

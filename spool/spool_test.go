@@ -122,13 +122,13 @@ func settlements(entries []spool.Entry, o spool.Outcome) []spool.Settlement {
 	return out
 }
 
-func wantIDs(tb testing.TB, got []string, from, to int) {
+func wantIDs(tb testing.TB, got []string, n int) {
 	tb.Helper()
-	if len(got) != to-from {
-		tb.Fatalf("got %d records, want %d", len(got), to-from)
+	if len(got) != n {
+		tb.Fatalf("got %d records, want %d", len(got), n)
 	}
 	for i, id := range got {
-		if want := fmt.Sprintf("id-%d", from+i); id != want {
+		if want := fmt.Sprintf("id-%d", i); id != want {
 			tb.Fatalf("record %d is %s, want %s", i, id, want)
 		}
 	}
@@ -152,7 +152,7 @@ func TestRecordsComeBackWholeAndInOrder(t *testing.T) {
 	if st := s.Stats(); st.Pending != 3000 || !st.Oldest.Equal(want.At) {
 		t.Fatalf("%+v", st)
 	}
-	wantIDs(t, drain(t, s), 0, 3000)
+	wantIDs(t, drain(t, s), 3000)
 }
 
 func TestDrainedSpoolGivesTheDiskBack(t *testing.T) {
@@ -169,7 +169,7 @@ func TestDrainedSpoolGivesTheDiskBack(t *testing.T) {
 		t.Fatalf("left after the drain: %v", files)
 	}
 	mustAppend(t, s, records(0, 10)...) // a second outage
-	wantIDs(t, drain(t, s), 0, 10)
+	wantIDs(t, drain(t, s), 10)
 	closeSpool(t, s)
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 0 {
@@ -200,7 +200,27 @@ func TestNextOwnerAdoptsWhatTheLastLeft(t *testing.T) {
 		t.Fatalf("foreign owners: %d, want 2", st.Foreign)
 	}
 	mustAdopt(t, second, 10)
-	wantIDs(t, drain(t, second), 0, 20)
+	wantIDs(t, drain(t, second), 20)
+}
+
+func TestAShareCopiedWithoutItsLockIsAdopted(t *testing.T) {
+	dir := t.TempDir()
+	dead := open(t, spool.Options{Dir: dir})
+	mustAppend(t, dead, records(0, 5)...)
+	closeSpool(t, dead)
+	locks, err := filepath.Glob(filepath.Join(dir, "*", "LOCK"))
+	if err != nil || len(locks) != 1 {
+		t.Fatalf("%v, %v", locks, err)
+	}
+	if err := os.Remove(locks[0]); err != nil {
+		t.Fatal(err)
+	}
+	if owners, err := spool.Inspect(dir); err != nil || owners[0].Alive || owners[0].Pending != 5 {
+		t.Fatalf("%+v, %v", owners, err)
+	}
+	s := open(t, spool.Options{Dir: dir})
+	mustAdopt(t, s, 5)
+	wantIDs(t, drain(t, s), 5)
 }
 
 func TestRacingAdoptersTakeEachRecordOnce(t *testing.T) {
