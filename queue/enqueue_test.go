@@ -189,6 +189,10 @@ func TestWhenRedisAndTheDiskFailBothAreNamed(t *testing.T) {
 		if !frozen && !strings.Contains(err.Error(), "refused") {
 			t.Errorf("Redis's share is not named: %v", err)
 		}
+		_, err = p.Enqueue(asynq.NewTask("t", nil)) // Redis is not tried now
+		if !errors.Is(err, os.ErrNotExist) || errors.Is(err, queue.ErrMaybeEnqueued) || !strings.Contains(err.Error(), "outage since") {
+			t.Errorf("frozen %v, in the outage: %v", frozen, err)
+		}
 		closeProducer(t, p)
 	}
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -124,7 +125,7 @@ func (p *Producer) EnqueueContext(ctx context.Context, task *asynq.Task, opts ..
 		j.HalfDone = classify(attempted.err) == odd
 	}
 	if err := p.spoolJob(j); err != nil {
-		return nil, bothFailed(j, attempted.err, err)
+		return nil, bothFailed(j, cmp.Or(attempted.err, p.outageError()), err)
 	}
 	return info, nil
 }
@@ -179,6 +180,14 @@ func (p *Producer) spoolJob(j job) error {
 	queue := j.Queue // not a pointer into the job, which would keep its payload
 	p.replayer.lastQueue.Store(&queue)
 	p.replayer.poke()
+	return nil
+}
+
+// outageError names the outage for which Redis was not tried, if it still lasts.
+func (p *Producer) outageError() error {
+	if o, open := p.breaker.current(); open {
+		return fmt.Errorf("outage since %v: %s", o.since.Format(time.RFC3339), o.cause)
+	}
 	return nil
 }
 
