@@ -13,11 +13,11 @@
 //	    0000000000000001.seg     a segment; named by its first sequence number
 //	    000000000000a3f1.seg
 //
-// A Spool creates an owner directory of its own under a hidden name, with the
-// lock already held, and renames it into view: whoever sees an owner can tell
-// whether it lives. A Spool appends to its own segments only. It adopts an owner
-// whose lock is free by taking that lock, and settles the dead owner's records
-// in place. The lock decides, never the pid: pids are reused and hosts differ.
+// A Spool creates an owner directory of its own, locks it, and then gives it its
+// identity: whoever sees an owner can tell whether it lives. A Spool appends to
+// its own segments only. It adopts an owner whose lock is free by taking that lock,
+// and settles the dead owner's records in place. The lock decides, never the pid:
+// pids are reused and hosts differ.
 //
 // # A segment
 //

@@ -53,7 +53,10 @@ func Inspect(dir string) ([]OwnerInfo, error) {
 		path := filepath.Join(dir, e.Name())
 		id, err := readIdentity(path)
 		if errors.Is(err, os.ErrNotExist) {
-			continue // not an owner, or one that is just going
+			if paths, err := listSegments(path); err != nil || len(paths) == 0 || !isOwnerName(e.Name()) {
+				continue // not an owner, or one that is just coming or going
+			}
+			err = errNoIdentity
 		}
 		o := OwnerInfo{Name: e.Name(), Identity: id}
 		if err != nil {

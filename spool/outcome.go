@@ -48,9 +48,10 @@ func (o Outcome) String() string {
 
 // Position names a record of a Spool until it is settled.
 type Position struct {
-	owner string
-	seq   uint64
-	size  int // encoded bytes
+	owner   string
+	segment uint64 // its first sequence number
+	seq     uint64
+	size    int // encoded bytes
 }
 
 // Seq is the record's sequence number within its owner; it grows with time.

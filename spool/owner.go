@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
+	"runtime"
 	"strings"
 	"time"
 
@@ -22,7 +22,7 @@ const (
 	// ownerTime begins an owner's name: names sort by age.
 	ownerTime = "20060102T150405.000"
 
-	// hiddenPrefix marks names that are not in view: half-made ones.
+	// hiddenPrefix marks half-made files.
 	hiddenPrefix = "."
 )
 
@@ -71,42 +71,64 @@ type owner struct {
 	bad  []string   // segments that could not be opened, as text; guarded by Spool.mu
 }
 
-// createOwner makes an owner directory. It comes into view with its lock held,
-// so nobody can take a new owner for a dead one.
+// createOwner makes an owner directory, locks it, and last gives it its identity:
+// only with that is it an owner. Until then another process may take it for one
+// whose removal was interrupted, and sweep it away; then the next name is tried.
 func createOwner(spoolDir, target string, now time.Time) (*owner, error) {
-	var salt [4]byte
-	_, _ = rand.Read(salt[:]) // never fails, see its documentation
-	name := now.UTC().Format(ownerTime) + "-" + hex.EncodeToString(salt[:])
-	o := &owner{name: name, dir: filepath.Join(spoolDir, name), id: newIdentity(target, now)}
-
-	hidden := filepath.Join(spoolDir, hiddenPrefix+name)
-	if err := os.Mkdir(hidden, dirMode); err != nil {
-		return nil, err
+	var err error
+	for range createTries {
+		var o *owner
+		if o, err = tryCreateOwner(spoolDir, newIdentity(target, now)); err == nil {
+			return o, syncDir(spoolDir)
+		}
+		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errLocked) {
+			break
+		}
 	}
-	if err := o.populate(hidden); err != nil {
-		return nil, errors.Join(err, o.unlock(), os.RemoveAll(hidden))
-	}
-	if err := os.Rename(hidden, o.dir); err != nil {
-		return nil, errors.Join(err, o.unlock(), os.RemoveAll(hidden))
-	}
-	return o, syncDir(spoolDir)
+	return nil, err
 }
 
-func (o *owner) populate(dir string) error {
-	o.lock = flock.New(filepath.Join(dir, lockName))
-	if ok, err := o.lock.TryLock(); err != nil {
-		return fmt.Errorf("lock: %w", err)
-	} else if !ok {
-		return errors.New("lock: held by somebody else")
+const createTries = 10
+
+// errLocked says that somebody else holds a lock.
+var errLocked = errors.New("locked by another process")
+
+func tryCreateOwner(spoolDir string, id Identity) (*owner, error) {
+	var salt [4]byte
+	_, _ = rand.Read(salt[:]) // never fails, see its documentation
+	name := id.Started.Format(ownerTime) + "-" + hex.EncodeToString(salt[:])
+	o := &owner{name: name, dir: filepath.Join(spoolDir, name), id: id}
+	if err := os.Mkdir(o.dir, dirMode); err != nil {
+		return nil, err
 	}
-	id, err := json.Marshal(o.id)
+	o.lock = flock.New(filepath.Join(o.dir, lockName), flock.SetPermissions(fileMode))
+	ok, err := o.lock.TryLock()
+	if err == nil && !ok {
+		err = errLocked
+	}
+	if err == nil {
+		err = o.writeIdentity()
+	}
+	if err != nil {
+		return nil, errors.Join(err, o.remove())
+	}
+	return o, nil
+}
+
+// writeIdentity makes the identity appear whole or not at all.
+func (o *owner) writeIdentity() error {
+	b, err := json.Marshal(o.id)
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(dir, identityName), append(id, '\n')); err != nil {
+	hidden := filepath.Join(o.dir, hiddenPrefix+identityName)
+	if err := writeFile(hidden, append(b, '\n')); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	if err := os.Rename(hidden, filepath.Join(o.dir, identityName)); err != nil {
+		return err
+	}
+	return syncDir(o.dir)
 }
 
 // lockOwner takes the lock of a dead owner. It returns nil for one that lives or
@@ -176,10 +198,10 @@ func (o *owner) unlock() error {
 // hasSegments reports whether the directory still holds data, readable or not.
 func (o *owner) hasSegments() bool { return len(o.segs)+len(o.bad) > 0 }
 
-// segmentOf returns the segment that holds the record seq.
-func (o *owner) segmentOf(seq uint64) *segment {
-	for _, s := range slices.Backward(o.segs) {
-		if m := s.meta.Load(); m.First <= seq && seq < m.Next {
+// segmentOf returns the segment a record is in, or nil if that is gone.
+func (o *owner) segmentOf(p Position) *segment {
+	for _, s := range o.segs {
+		if s.meta.Load().First == p.segment {
 			return s
 		}
 	}
@@ -191,39 +213,56 @@ func (o *owner) segmentOf(seq uint64) *segment {
 // it is gone; identity goes before both, so that sweep can finish what a crash
 // interrupts. Another process may be sweeping, too.
 func (o *owner) remove() error {
-	doomed, err := filepath.Glob(filepath.Join(o.dir, hiddenPrefix+"*")) // half-made segments
-	doomed = append(doomed, filepath.Join(o.dir, identityName), filepath.Join(o.dir, lockName), o.dir)
-	for _, path := range doomed {
-		if rerr := os.Remove(path); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
-			err = errors.Join(err, rerr)
-			break
-		}
+	doomed, err := filepath.Glob(filepath.Join(o.dir, hiddenPrefix+"*"))
+	doomed = append(doomed, filepath.Join(o.dir, identityName))
+	err = errors.Join(err, removeAll(doomed...))
+	if runtime.GOOS == "windows" { // keeps open files
+		err = errors.Join(err, o.unlock())
 	}
-	return errors.Join(err, o.unlock())
+	return errors.Join(err, removeAll(filepath.Join(o.dir, lockName), o.dir), o.unlock())
 }
 
-// sweep removes what is left of an owner whose removal was interrupted: nothing but
-// perhaps its lock file. Any other directory is left alone.
+// removeAll removes each path, in order, up to the first that cannot be.
+func removeAll(paths ...string) error {
+	for _, path := range paths {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweep removes what is left of an owner whose removal, or creation, was
+// interrupted: nothing but perhaps its lock and half-made files. Any other directory
+// is left alone.
 func sweep(spoolDir, name string) error {
 	dir := filepath.Join(spoolDir, name)
 	files, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || !isOwnerName(name) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	o := &owner{name: name, dir: dir}
-	switch {
-	case !isOwnerName(name) || len(files) > 1 || (len(files) == 1 && files[0].Name() != lockName):
-		return nil // not ours
-	case len(files) == 1:
-		if o.lock, err = lockOwner(dir); o.lock == nil {
-			return err
+	for _, f := range files {
+		switch {
+		case f.Name() == lockName:
+			if o.lock, err = lockOwner(dir); o.lock == nil {
+				return err
+			}
+		case strings.HasPrefix(f.Name(), hiddenPrefix):
+		case strings.HasSuffix(f.Name(), segmentSuffix):
+			return errors.Join(errNoIdentity, o.unlock())
+		default:
+			return o.unlock() // something of a person's
 		}
 	}
 	return o.remove()
 }
+
+// errNoIdentity says that nobody can tell where an owner's records are meant to go.
+var errNoIdentity = fmt.Errorf("%w: segments without an identity", ErrDamaged)
 
 // isOwnerName reports whether a directory is named as createOwner names it.
 func isOwnerName(name string) bool {

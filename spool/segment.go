@@ -300,7 +300,7 @@ func (s *segment) read(owner string, count, size int) (entries []Entry, damaged 
 			if len(entries) == count || (size < 0 && len(entries) > 0) {
 				return false
 			}
-			at := Position{owner: owner, seq: binary.BigEndian.Uint64(k), size: len(v)}
+			at := Position{owner: owner, segment: m.First, seq: binary.BigEndian.Uint64(k), size: len(v)}
 			r, err := decodeRecord(v)
 			if err != nil {
 				damaged = append(damaged, Settlement{Position: at, Outcome: Dead, Reason: err.Error()})

@@ -316,7 +316,7 @@ func (s *Spool) settle(o *owner, batch []Settlement) error {
 	bySegment := map[*segment][]Settlement{}
 	s.mu.Lock()
 	for _, st := range batch {
-		if seg := o.segmentOf(st.Position.seq); seg != nil { // else its segment is gone: all settled
+		if seg := o.segmentOf(st.Position); seg != nil { // else its segment is gone: all settled
 			bySegment[seg] = append(bySegment[seg], st)
 		}
 	}

@@ -253,6 +253,57 @@ func TestRacingAdoptersTakeEachRecordOnce(t *testing.T) {
 	}
 }
 
+// TestOwnersComeAndGoWhileOthersSweep opens and closes spools while others look for
+// directories that were left behind.
+func TestOwnersComeAndGoWhileOthersSweep(t *testing.T) {
+	dir := t.TempDir()
+	var openers, sweepers sync.WaitGroup
+	done := make(chan struct{})
+	var all []*spool.Spool
+	adopted := int64(0)
+	for range 4 {
+		s := open(t, spool.Options{Dir: dir, AdoptOnly: true})
+		all = append(all, s)
+		sweepers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := s.Adopt(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		openers.Go(func() {
+			for range 50 {
+				s, err := spool.Open(spool.Options{Dir: dir})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := s.Append(record(0)); err != nil {
+					t.Error(err)
+				}
+				closeSpool(t, s)
+			}
+		})
+	}
+	openers.Wait()
+	close(done)
+	sweepers.Wait()
+	for _, s := range all {
+		if _, err := s.Adopt(); err != nil {
+			t.Error(err)
+		}
+		adopted += s.Stats().Adopted
+	}
+	if adopted != 4*50 {
+		t.Errorf("%d records adopted, want %d", adopted, 4*50)
+	}
+}
+
 func TestKeptRecordsComeBackAndDeadLettersStay(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, spool.Options{Dir: dir})
@@ -543,18 +594,23 @@ func (m *model) check(t *rapid.T) {
 func TestInterruptedRemovalsAreFinished(t *testing.T) {
 	dir := t.TempDir()
 	swept := []string{"20261123T202838.123-1a2b3c4d", "20261123T202838.123-1a2b3c4e"}
-	kept := []string{"lost+found", "20261123T202838.123-full", "20261123T202838.123-1a2b3c4f"}
+	kept := []string{"lost+found", "20261123T202838.123-full", "20261123T202838.123-1a2b3c4f", "20261123T202838.123-1a2b3c50"}
 	for _, name := range append(swept, kept...) {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, file := range []string{swept[0] + "/LOCK", kept[2] + "/notes.txt"} {
+	for _, file := range []string{swept[0] + "/LOCK", swept[0] + "/.identity", kept[2] + "/notes.txt", kept[3] + "/0000000000000001.seg"} {
 		if err := os.WriteFile(filepath.Join(dir, file), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	mustAdopt(t, open(t, spool.Options{Dir: dir, AdoptOnly: true}), 0)
+	if _, err := open(t, spool.Options{Dir: dir, AdoptOnly: true}).Adopt(); !errors.Is(err, spool.ErrDamaged) {
+		t.Errorf("segments without an identity: %v", err)
+	}
+	if owners, err := spool.Inspect(dir); err != nil || len(owners) != 1 || len(owners[0].Bad) == 0 {
+		t.Errorf("segments without an identity: %+v, %v", owners, err)
+	}
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != len(kept) {
 		t.Fatalf("left %v, %v; want %v", left, err, kept)
