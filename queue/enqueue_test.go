@@ -225,6 +225,64 @@ func TestPoisonDoesNotBlockTheHead(t *testing.T) {
 	}
 }
 
+// TestWhatCannotBeReadInRedisDoesNotBlockTheHead puts things that are not asynq's in
+// the place of a task and of a lock.
+func TestWhatCannotBeReadInRedisDoesNotBlockTheHead(t *testing.T) {
+	r := redistest.Run(t, redistest.Options{AppendOnly: true})
+	rdb := client(t, r.Addr())
+	for _, err := range []error{
+		rdb.SAdd(t.Context(), "asynq:queues", "default").Err(),
+		rdb.HSet(t.Context(), "asynq:{default}:t:taken", "state", "pending", "msg", "no message").Err(),
+		rdb.RPush(t.Context(), "asynq:{default}:unique:locked:", "no lock").Err(),
+		r.Kill(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	log, said := logger()
+	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir(), Logger: log})
+	_, err1 := p.Enqueue(asynq.NewTask("t", nil), asynq.TaskID("taken"))
+	_, err2 := p.Enqueue(asynq.NewTask("locked", nil), asynq.Unique(time.Hour))
+	ids := enqueue(t, p, 20)
+	if err := errors.Join(err1, err2, r.Restart()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := p.Drain(ctx); err == nil || !strings.Contains(err.Error(), "2 dead letters") {
+		t.Errorf("drain: %v", err)
+	}
+	wantOnce(t, pendingIDs(t, r.Addr()), ids)
+	if st := p.Stats(); st.Outages != 1 || st.State != queue.StateUp {
+		t.Errorf("%+v: %q", st, said.all())
+	}
+}
+
+func TestCloseInTheMiddleOfAReplayIsNoOutage(t *testing.T) {
+	r := redistest.Run(t, redistest.Options{})
+	if err := r.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: dir})
+	enqueue(t, p, 2000)
+	closeProducer(t, p)
+	if err := errors.Join(r.Restart(), r.Freeze()); err != nil {
+		t.Fatal(err)
+	}
+	log, said := logger()
+	p = newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: dir, Logger: log})
+	eventually(t, "the share is adopted", func() bool { return p.Stats().Adopted == 2000 })
+	closeProducer(t, p) // Redis does not answer
+	if all := strings.Join(said.all(), ""); strings.Contains(all, "outage") {
+		t.Error(all)
+	}
+	if st := p.Stats(); st.Pending != 2000 {
+		t.Errorf("%+v", st)
+	}
+}
+
 func TestClosedProducerSaysSo(t *testing.T) {
 	p := newProducer(t, queue.Config{Redis: server("127.0.0.1:1"), SpoolDir: t.TempDir()})
 	closeProducer(t, p)

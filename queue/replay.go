@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -158,25 +159,23 @@ func (r *replayer) step(size int) (n int, err error) {
 	generation, _ := r.p.breaker.allow()
 	ctx, cancel := context.WithTimeout(r.ctx, batchTimeout)
 	defer cancel()
-	if len(entries) == 0 {
-		if !r.p.breaker.open() {
-			return 0, nil
+	settlements, redisErr := r.replay(ctx, entries)
+	if len(settlements) > 0 {
+		if n, err = r.settle(settlements); err != nil {
+			return 0, err
 		}
-		err = r.p.sender.probe(ctx, r.probeQueue())
-	} else {
-		var settlements []spool.Settlement
-		settlements, err = r.replay(ctx, entries)
-		if _, serr := r.settle(settlements); serr != nil {
-			return 0, serr
-		}
-		n = len(settlements)
 	}
-	if err != nil {
-		r.p.failed(generation, false, err)
-		return n, err
+	delivered := slices.ContainsFunc(settlements, func(s spool.Settlement) bool { return s.Outcome == spool.Delivered })
+	if redisErr == nil && !delivered && r.p.breaker.open() {
+		redisErr = r.p.sender.probe(ctx, r.probeQueue()) // other answers do not prove a write
 	}
-	r.p.recovered()
-	return n, nil
+	switch {
+	case redisErr == nil && (delivered || r.p.breaker.open()):
+		r.p.recovered()
+	case redisErr != nil && r.ctx.Err() == nil:
+		r.p.failed(generation, false, redisErr)
+	}
+	return n, redisErr
 }
 
 func (r *replayer) probeQueue() string {
@@ -223,7 +222,7 @@ func (r *replayer) replay(ctx context.Context, entries []spool.Entry) (settlemen
 		}
 		sent, jobs, cmds = append(sent, e), append(jobs, j), append(cmds, cmd)
 	}
-	if len(cmds) == 0 {
+	if len(cmds) == 0 { // Redis was not asked
 		return settlements, nil
 	}
 	for i, res := range r.p.sender.batch(ctx, cmds) {
@@ -258,12 +257,12 @@ func (r *replayer) judge(ctx context.Context, j job, attempts int, res result) (
 		if !j.OwnID {
 			return spool.AlreadyThere, "", nil // nobody else can have minted it
 		}
-		return r.judgeConflict(j)
+		return r.judgeConflict(ctx, j)
 	case duplicate:
 		holder, err := r.p.sender.lockHolder(ctx, j.Lock)
 		switch {
 		case err != nil:
-			return 0, "", err
+			return r.judgeError(attempts, err)
 		case holder == j.ID:
 			return spool.AlreadyThere, "", nil
 		case holder == "":
@@ -289,13 +288,17 @@ func (r *replayer) judgeError(attempts int, err error) (spool.Outcome, string, e
 }
 
 // judgeConflict compares what Redis holds under an id that the caller chose.
-func (r *replayer) judgeConflict(j job) (spool.Outcome, string, error) {
+func (r *replayer) judgeConflict(ctx context.Context, j job) (spool.Outcome, string, error) {
 	there, err := r.p.inspect.GetTaskInfo(j.Queue, j.ID)
 	switch {
 	case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
 		return 0, "", errUnclear
 	case err != nil:
-		return 0, "", err
+		// asynq's error does not tell an outage from a task that it cannot read.
+		if perr := r.p.sender.probe(ctx, j.Queue); perr != nil {
+			return 0, "", perr
+		}
+		return spool.Dead, "its task id is taken by something that asynq cannot read", nil
 	case there.Type == j.Type && string(there.Payload) == string(j.Payload):
 		return spool.AlreadyThere, "", nil
 	}
@@ -313,9 +316,7 @@ func (r *replayer) finish(err error) {
 
 // drain waits until nothing is left of what is spooled now.
 func (r *replayer) drain(ctx context.Context) error {
-	if _, err := r.p.spool.Adopt(); err != nil {
-		return fmt.Errorf("queue: drain: %w", err)
-	}
+	_, adoptErr := r.p.spool.Adopt()
 	mark := r.p.spool.Mark()
 	r.draining.Add(1)
 	defer r.draining.Add(-1)
@@ -325,7 +326,7 @@ func (r *replayer) drain(ctx context.Context) error {
 		r.mu.Unlock()
 		left := r.p.spool.Before(mark)
 		if left == 0 {
-			return r.leftovers()
+			return r.leftovers(adoptErr)
 		}
 		r.poke()
 		select {
@@ -346,9 +347,12 @@ func drainError(left int, cause, err error) error {
 }
 
 // leftovers is the error for what a drain cannot send.
-func (r *replayer) leftovers() error {
+func (r *replayer) leftovers(adoptErr error) error {
 	st := r.p.spool.Stats()
 	var errs []error
+	if adoptErr != nil {
+		errs = append(errs, fmt.Errorf("queue: drain: %w", adoptErr))
+	}
 	if st.DeadLetters > 0 {
 		errs = append(errs, fmt.Errorf("queue: drain: %d dead letters are left", st.DeadLetters))
 	}
