@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -233,32 +234,57 @@ func removeAll(paths ...string) error {
 }
 
 // sweep removes what is left of an owner whose removal, or creation, was
-// interrupted: nothing but perhaps its lock and half-made files. Any other directory
-// is left alone.
+// interrupted: an empty directory, or one with nothing but its lock and half-made
+// files. Were it an owner that is still being made, for longer than sweepAge: a
+// directory without a lock file goes only if it is empty, and one with a lock file
+// only once the lock is held. Any other directory is left alone.
 func sweep(spoolDir, name string) error {
 	dir := filepath.Join(spoolDir, name)
-	files, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) || !isOwnerName(name) {
-		return nil
-	}
-	if err != nil {
+	fi, err := os.Stat(dir)
+	if err != nil || !isOwnerName(name) || time.Since(fi.ModTime()) < sweepAge {
 		return err
 	}
-	o := &owner{name: name, dir: dir}
-	for _, f := range files {
-		switch {
-		case f.Name() == lockName:
-			if o.lock, err = lockOwner(dir); o.lock == nil {
-				return err
-			}
-		case strings.HasPrefix(f.Name(), hiddenPrefix):
-		case strings.HasSuffix(f.Name(), segmentSuffix):
-			return errors.Join(errNoIdentity, o.unlock())
-		default:
-			return o.unlock() // something of a person's
-		}
+	files, err := os.ReadDir(dir)
+	switch {
+	case err != nil:
+		return err
+	case len(files) == 0:
+		_ = os.Remove(dir) // fails if its maker was faster
+		return nil
+	case !hasFile(files, lockName):
+		return orphaned(files)
 	}
-	return o.remove()
+	lock, err := lockOwner(dir)
+	if lock == nil {
+		return err
+	}
+	if files, err = os.ReadDir(dir); err == nil && onlyLeftovers(files) {
+		return (&owner{name: name, dir: dir, lock: lock}).remove()
+	}
+	return errors.Join(err, orphaned(files), lock.Unlock())
+}
+
+// sweepAge is how long nothing must have come or gone in a directory to be swept.
+const sweepAge = time.Minute
+
+func hasFile(files []os.DirEntry, name string) bool {
+	return slices.ContainsFunc(files, func(f os.DirEntry) bool { return f.Name() == name })
+}
+
+// onlyLeftovers reports whether there is nothing but a lock and half-made files.
+func onlyLeftovers(files []os.DirEntry) bool {
+	return !slices.ContainsFunc(files, func(f os.DirEntry) bool {
+		return f.Name() != lockName && !strings.HasPrefix(f.Name(), hiddenPrefix)
+	})
+}
+
+// orphaned returns an error if there are segments and no identity.
+func orphaned(files []os.DirEntry) error {
+	isSegment := func(f os.DirEntry) bool { return strings.HasSuffix(f.Name(), segmentSuffix) }
+	if !hasFile(files, identityName) && slices.ContainsFunc(files, isSegment) {
+		return errNoIdentity
+	}
+	return nil
 }
 
 // errNoIdentity says that nobody can tell where an owner's records are meant to go.

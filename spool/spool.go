@@ -160,7 +160,7 @@ func (s *Spool) Adopt() (records int, err error) {
 			n, err = s.adopt(d.Name(), id)
 			records += n
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // gone in the meantime
 			errs = append(errs, fmt.Errorf("spool: adopt %s: %w", d.Name(), err))
 		}
 	}

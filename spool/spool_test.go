@@ -253,18 +253,18 @@ func TestRacingAdoptersTakeEachRecordOnce(t *testing.T) {
 	}
 }
 
-// TestOwnersComeAndGoWhileOthersSweep opens and closes spools while others look for
-// directories that were left behind.
-func TestOwnersComeAndGoWhileOthersSweep(t *testing.T) {
+// TestOwnersComeAndGoWhileOthersAdopt opens and closes spools while others look for
+// dead owners all the time.
+func TestOwnersComeAndGoWhileOthersAdopt(t *testing.T) {
 	dir := t.TempDir()
-	var openers, sweepers sync.WaitGroup
+	var openers, adopters sync.WaitGroup
 	done := make(chan struct{})
 	var all []*spool.Spool
 	adopted := int64(0)
 	for range 4 {
 		s := open(t, spool.Options{Dir: dir, AdoptOnly: true})
 		all = append(all, s)
-		sweepers.Go(func() {
+		adopters.Go(func() {
 			for {
 				select {
 				case <-done:
@@ -292,7 +292,7 @@ func TestOwnersComeAndGoWhileOthersSweep(t *testing.T) {
 	}
 	openers.Wait()
 	close(done)
-	sweepers.Wait()
+	adopters.Wait()
 	for _, s := range all {
 		if _, err := s.Adopt(); err != nil {
 			t.Error(err)
@@ -602,6 +602,12 @@ func TestInterruptedRemovalsAreFinished(t *testing.T) {
 	}
 	for _, file := range []string{swept[0] + "/LOCK", swept[0] + "/.identity", kept[2] + "/notes.txt", kept[3] + "/0000000000000001.seg"} {
 		if err := os.WriteFile(filepath.Join(dir, file), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustAdopt(t, open(t, spool.Options{Dir: dir, AdoptOnly: true}), 0) // too fresh: they may be just being made
+	for _, name := range append(swept, kept...) {
+		if err := os.Chtimes(filepath.Join(dir, name), time.Time{}, time.Now().Add(-time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 	}
