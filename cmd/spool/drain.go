@@ -72,6 +72,8 @@ func (d drainer) run(ctx context.Context) error {
 		return err
 	case before.Redis == nil:
 		return usageError{"no Redis named: give --redis or set REDIS_URL"}
+	case ctx.Err() != nil:
+		return errInterrupted
 	}
 	result := drained{Target: before.Redis.Target, Left: []string{}}
 	var drainErr error
@@ -165,11 +167,14 @@ func (d drainer) print(r drained) error {
 	return nil
 }
 
+// errInterrupted is how a drain ends by Ctrl-C.
+var errInterrupted = leftError{"interrupted; what is left is safe in the spool"}
+
 // verdict is how the command ends.
 func verdict(ctx context.Context, r drained, err error) error {
 	switch {
 	case ctx.Err() != nil:
-		return leftError{"interrupted; what is left is safe in the spool"}
+		return errInterrupted
 	case errors.Is(err, context.DeadlineExceeded):
 		return leftError{"timed out; what is left is safe in the spool"}
 	case len(r.Left) > 0:

@@ -171,6 +171,17 @@ func TestDrainThatCannotFinishSaysWhatIsLeft(t *testing.T) {
 	}
 }
 
+func TestDrainIsInterrupted(t *testing.T) {
+	r := redistest.Run(t, redistest.Options{})
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	code, stdout, stderr := spoolCommand(ctx, "drain", "--dir", dir, "--redis", "redis://"+r.Addr())
+	if code != exitLeft || stdout != "" || !strings.Contains(stderr, "interrupted") {
+		t.Errorf("%d, %q, %q", code, stdout, stderr)
+	}
+}
+
 func TestStatus(t *testing.T) {
 	r, uri := downServer(t)
 	dir := t.TempDir()
