@@ -67,6 +67,9 @@
 //
 // Twins of a job that only lies in the spool are not refused while it lies there: the
 // second of two with the same unique key is superseded at the replay, and the second
-// with the same id is already there or a dead letter. On Cluster there is one breaker for all slots, and
-// go-redis may send a command twice when a connection breaks.
+// with the same id is already there or a dead letter. There is one breaker for all
+// queues: a missing permission on one queue's keys, or one Cluster node that is down,
+// sends all jobs to the spool until it is mended. On Cluster go-redis may send a
+// command twice when a connection breaks: the id makes that harmless, but the caller
+// of a unique task may get asynq.ErrDuplicateTask for its own job.
 package queue

@@ -84,7 +84,6 @@ func connectLike(client redis.UniversalClient, connected func()) (redis.Universa
 		return connectServer(&opts, connected)
 	case *redis.ClusterClient:
 		opts := *c.Options()
-		opts.NewClient = nil
 		return connectCluster(&opts, connected)
 	}
 	return nil, "", fmt.Errorf("is a client of type %T; a *redis.Client or *redis.ClusterClient can be used", client)
@@ -96,6 +95,19 @@ func connectServer(o *redis.Options, connected func()) (redis.UniversalClient, s
 	} else {
 		o.Addr = withPort(o.Addr, "6379")
 	}
+	if o.PoolSize <= 0 {
+		o.PoolSize = poolSize
+	}
+	tune(o, connected)
+	target := "redis://" + o.Addr + "/" + strconv.Itoa(o.DB)
+	if o.Network == "unix" {
+		target = "redis-socket://" + o.Addr + "?db=" + strconv.Itoa(o.DB)
+	}
+	return redis.NewClient(o), target, nil
+}
+
+// tune gives a client of one server the settings that a producer needs.
+func tune(o *redis.Options, connected func()) {
 	o.MaxRetries, o.DialerRetries = -1, 1
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = socketTimeout, socketTimeout, socketTimeout, socketTimeout
 	o.ContextTimeoutEnabled = true
@@ -105,14 +117,6 @@ func connectServer(o *redis.Options, connected func()) (redis.UniversalClient, s
 	o.PipelinePoolSize = -1
 	o.ConnMaxIdleTime = idleTimeout
 	o.MinIdleConns = 0
-	if o.PoolSize <= 0 {
-		o.PoolSize = poolSize
-	}
-	target := "redis://" + o.Addr + "/" + strconv.Itoa(o.DB)
-	if o.Network == "unix" {
-		target = "redis-socket://" + o.Addr + "?db=" + strconv.Itoa(o.DB)
-	}
-	return redis.NewClient(o), target, nil
 }
 
 func connectSentinel(o asynq.RedisFailoverClientOpt, connected func()) (redis.UniversalClient, string, error) {
@@ -139,14 +143,11 @@ func connectCluster(o *redis.ClusterOptions, connected func()) (redis.UniversalC
 	if len(o.Addrs) == 0 {
 		return nil, "", errors.New("needs Addrs")
 	}
-	o.MaxRetries, o.DialerRetries = -1, 1
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = socketTimeout, socketTimeout, socketTimeout, socketTimeout
 	o.ContextTimeoutEnabled = true
-	o.OnConnect = after(o.OnConnect, connected)
-	o.DisableIdentity = true
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	o.PipelinePoolSize = -1
-	o.ConnMaxIdleTime = idleTimeout
+	o.NewClient = func(node *redis.Options) *redis.Client {
+		tune(node, connected)
+		return redis.NewClient(node)
+	}
 	addrs := slices.Clone(o.Addrs)
 	slices.Sort(addrs)
 	return redis.NewClusterClient(o), "redis-cluster://" + strings.Join(addrs, ","), nil

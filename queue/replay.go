@@ -3,14 +3,11 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/hibiken/asynq"
 
 	"github.com/jobspool/jobspool/spool"
 )
@@ -237,74 +234,6 @@ func (r *replayer) replay(ctx context.Context, entries []spool.Entry) (settlemen
 	return settlements, err
 }
 
-// errUnclear leaves a record as it is: what stood in its way is gone, and the next
-// batch will tell.
-var errUnclear = errors.New("queue: what stood in the way is gone")
-
-// judge turns Redis's answer to one record into its outcome. An error leaves it
-// pending.
-func (r *replayer) judge(ctx context.Context, j job, attempts int, res result) (o spool.Outcome, reason string, err error) {
-	if res.err != nil {
-		return r.judgeError(attempts, res.err)
-	}
-	if res.verdict != enqueued && (j.HalfDone || attempts > 0) {
-		return spool.Dead, "an earlier attempt failed inside the script: its task may be in no list", nil
-	}
-	switch res.verdict {
-	case enqueued:
-		return spool.Delivered, "", nil
-	case conflict:
-		if !j.OwnID {
-			return spool.AlreadyThere, "", nil // nobody else can have minted it
-		}
-		return r.judgeConflict(ctx, j)
-	case duplicate:
-		holder, err := r.p.sender.lockHolder(ctx, j.Lock)
-		switch {
-		case err != nil:
-			return r.judgeError(attempts, err)
-		case holder == j.ID:
-			return spool.AlreadyThere, "", nil
-		case holder == "":
-			return 0, "", errUnclear
-		}
-		return spool.Superseded, "", nil
-	}
-	return spool.Dead, fmt.Sprintf("a script returned %d", res.verdict), nil
-}
-
-func (r *replayer) judgeError(attempts int, err error) (spool.Outcome, string, error) {
-	switch classify(err) {
-	case refused:
-		return spool.Dead, "Redis refuses it: " + err.Error(), nil
-	case odd:
-		if attempts+1 >= maxAttempts {
-			return spool.Dead, "Redis refuses it: " + err.Error(), nil
-		}
-		return spool.Kept, "", nil
-	case inDoubt, notWritten:
-	}
-	return 0, "", err
-}
-
-// judgeConflict compares what Redis holds under an id that the caller chose.
-func (r *replayer) judgeConflict(ctx context.Context, j job) (spool.Outcome, string, error) {
-	there, err := r.p.inspect.GetTaskInfo(j.Queue, j.ID)
-	switch {
-	case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
-		return 0, "", errUnclear
-	case err != nil:
-		// asynq's error does not tell an outage from a task that it cannot read.
-		if perr := r.p.sender.probe(ctx, j.Queue); perr != nil {
-			return 0, "", perr
-		}
-		return spool.Dead, "its task id is taken by something that asynq cannot read", nil
-	case there.Type == j.Type && string(there.Payload) == string(j.Payload):
-		return spool.AlreadyThere, "", nil
-	}
-	return spool.Dead, "its task id is taken by another task", nil
-}
-
 // finish makes the result of a step known to those who wait in drain.
 func (r *replayer) finish(err error) {
 	r.mu.Lock()
@@ -312,52 +241,4 @@ func (r *replayer) finish(err error) {
 	r.lastErr = err
 	close(r.stepped)
 	r.stepped = make(chan struct{})
-}
-
-// drain waits until nothing is left of what is spooled now.
-func (r *replayer) drain(ctx context.Context) error {
-	_, adoptErr := r.p.spool.Adopt()
-	mark := r.p.spool.Mark()
-	r.draining.Add(1)
-	defer r.draining.Add(-1)
-	for {
-		r.mu.Lock()
-		stepped, lastErr := r.stepped, r.lastErr
-		r.mu.Unlock()
-		left := r.p.spool.Before(mark)
-		if left == 0 {
-			return r.leftovers(adoptErr)
-		}
-		r.poke()
-		select {
-		case <-stepped:
-		case <-ctx.Done():
-			return drainError(left, lastErr, ctx.Err())
-		case <-r.ctx.Done():
-			return drainError(left, lastErr, ErrClosed)
-		}
-	}
-}
-
-func drainError(left int, cause, err error) error {
-	if cause != nil {
-		return fmt.Errorf("queue: drain: %d jobs left: %w: %w", left, err, cause)
-	}
-	return fmt.Errorf("queue: drain: %d jobs left: %w", left, err)
-}
-
-// leftovers is the error for what a drain cannot send.
-func (r *replayer) leftovers(adoptErr error) error {
-	st := r.p.spool.Stats()
-	var errs []error
-	if adoptErr != nil {
-		errs = append(errs, fmt.Errorf("queue: drain: %w", adoptErr))
-	}
-	if st.DeadLetters > 0 {
-		errs = append(errs, fmt.Errorf("queue: drain: %d dead letters are left", st.DeadLetters))
-	}
-	if len(st.Bad) > 0 {
-		errs = append(errs, fmt.Errorf("queue: drain: %d segments cannot be read, first %s", len(st.Bad), st.Bad[0]))
-	}
-	return errors.Join(errs...)
 }

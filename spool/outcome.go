@@ -1,9 +1,7 @@
 package spool
 
 import (
-	"encoding/binary"
 	"fmt"
-	"time"
 )
 
 // Outcome says what became of a record.
@@ -69,20 +67,4 @@ type Settlement struct {
 	Position Position
 	Outcome  Outcome
 	Reason   string // why it is Dead; must hold neither payload nor password
-}
-
-// encodeAttempts and encodeDead are the values of the held and dead buckets.
-func encodeAttempts(n int) []byte {
-	return binary.AppendUvarint(nil, uint64(n))
-}
-
-func decodeAttempts(b []byte) int {
-	n, _ := binary.Uvarint(b)
-	return int(min(n, 1<<30))
-}
-
-func encodeDead(attempts int, at time.Time, reason string) []byte {
-	b := binary.AppendUvarint(nil, uint64(attempts))
-	b = binary.AppendVarint(b, unixNano(at))
-	return append(b, reason...)
 }

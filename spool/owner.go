@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -132,63 +131,6 @@ func (o *owner) writeIdentity() error {
 	return syncDir(o.dir)
 }
 
-// lockOwner takes the lock of a dead owner. It returns nil for one that lives or
-// that another adopter has emptied and removed in the meantime.
-func lockOwner(dir string) (*flock.Flock, error) {
-	path := filepath.Join(dir, lockName)
-	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
-	ok, err := lock.TryLock()
-	if errors.Is(err, os.ErrNotExist) {
-		// Being removed, unless it holds data: then the lock file was lost in a copy.
-		if paths, err := listSegments(dir); err != nil || len(paths) == 0 {
-			return nil, nil //nolint:nilerr // gone altogether
-		}
-		lock = flock.New(path, flock.SetPermissions(fileMode))
-		ok, err = lock.TryLock()
-	}
-	if err != nil || !ok {
-		return nil, err
-	}
-	held, err := lock.Stat()
-	if err == nil {
-		var there os.FileInfo
-		if there, err = os.Stat(path); err == nil && os.SameFile(held, there) {
-			return lock, nil
-		}
-	}
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
-	return nil, errors.Join(err, lock.Unlock())
-}
-
-// adoptOwner takes over a dead owner's share. It returns nil where there is
-// nothing to take over.
-func adoptOwner(spoolDir, name string, id Identity, mmapBytes int) (*owner, error) {
-	dir := filepath.Join(spoolDir, name)
-	lock, err := lockOwner(dir)
-	if lock == nil {
-		return nil, err
-	}
-	o := &owner{name: name, dir: dir, id: id, lock: lock}
-	paths, err := listSegments(dir)
-	if err != nil {
-		return nil, errors.Join(err, o.unlock())
-	}
-	for _, path := range paths {
-		seg, err := openSegment(path, mmapBytes)
-		if err != nil {
-			o.bad = append(o.bad, filepath.Join(name, filepath.Base(path))+": "+err.Error())
-			continue
-		}
-		o.segs = append(o.segs, seg)
-		if err := seg.close(); err != nil { // few files stay open at a time
-			o.bad = append(o.bad, filepath.Join(name, filepath.Base(path))+": "+err.Error())
-		}
-	}
-	return o, nil
-}
-
 func (o *owner) unlock() error {
 	if o.lock == nil {
 		return nil
@@ -232,63 +174,6 @@ func removeAll(paths ...string) error {
 	}
 	return nil
 }
-
-// sweep removes what is left of an owner whose removal, or creation, was
-// interrupted: an empty directory, or one with nothing but its lock and half-made
-// files. Were it an owner that is still being made, for longer than sweepAge: a
-// directory without a lock file goes only if it is empty, and one with a lock file
-// only once the lock is held. Any other directory is left alone.
-func sweep(spoolDir, name string) error {
-	dir := filepath.Join(spoolDir, name)
-	fi, err := os.Stat(dir)
-	if err != nil || !isOwnerName(name) || time.Since(fi.ModTime()) < sweepAge {
-		return err
-	}
-	files, err := os.ReadDir(dir)
-	switch {
-	case err != nil:
-		return err
-	case len(files) == 0:
-		_ = os.Remove(dir) // fails if its maker was faster
-		return nil
-	case !hasFile(files, lockName):
-		return orphaned(files)
-	}
-	lock, err := lockOwner(dir)
-	if lock == nil {
-		return err
-	}
-	if files, err = os.ReadDir(dir); err == nil && onlyLeftovers(files) {
-		return (&owner{name: name, dir: dir, lock: lock}).remove()
-	}
-	return errors.Join(err, orphaned(files), lock.Unlock())
-}
-
-// sweepAge is how long nothing must have come or gone in a directory to be swept.
-const sweepAge = time.Minute
-
-func hasFile(files []os.DirEntry, name string) bool {
-	return slices.ContainsFunc(files, func(f os.DirEntry) bool { return f.Name() == name })
-}
-
-// onlyLeftovers reports whether there is nothing but a lock and half-made files.
-func onlyLeftovers(files []os.DirEntry) bool {
-	return !slices.ContainsFunc(files, func(f os.DirEntry) bool {
-		return f.Name() != lockName && !strings.HasPrefix(f.Name(), hiddenPrefix)
-	})
-}
-
-// orphaned returns an error if there are segments and no identity.
-func orphaned(files []os.DirEntry) error {
-	isSegment := func(f os.DirEntry) bool { return strings.HasSuffix(f.Name(), segmentSuffix) }
-	if !hasFile(files, identityName) && slices.ContainsFunc(files, isSegment) {
-		return errNoIdentity
-	}
-	return nil
-}
-
-// errNoIdentity says that nobody can tell where an owner's records are meant to go.
-var errNoIdentity = fmt.Errorf("%w: segments without an identity", ErrDamaged)
 
 // isOwnerName reports whether a directory is named as createOwner names it.
 func isOwnerName(name string) bool {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,7 +19,6 @@ import (
 
 const (
 	segmentSuffix = ".seg"
-	segmentFormat = 1
 
 	// fillPercent packs pages: records only ever arrive at the end.
 	fillPercent = 0.95
@@ -38,63 +36,6 @@ func bucketMeta() []byte    { return []byte("meta") }
 func bucketRecords() []byte { return []byte("records") }
 func bucketHeld() []byte    { return []byte("held") }
 func bucketDead() []byte    { return []byte("dead") }
-
-// meta is the one value in a segment's meta bucket, fixed-size, big-endian, in
-// this order. Counts of what the segment holds come from here, never from a scan.
-type meta struct {
-	Format       uint64
-	First        uint64           // sequence number of the first record
-	Next         uint64           // of the next one to be appended
-	Watermark    uint64           // records below are settled, but for held and dead
-	Held         uint64           // records below the watermark that are pending
-	PendingBytes uint64           // encoded bytes of pending records
-	Counts       [outcomes]uint64 // settled records by outcome; [Kept] stays 0
-}
-
-func (m meta) pending() int { return int(m.Held + m.Next - m.Watermark) }
-
-// empty reports whether nothing in the segment needs to be kept.
-func (m meta) empty() bool { return m.pending() == 0 && m.Counts[Dead] == 0 }
-
-// pendingBefore returns how many records below seq are pending. Held records are
-// counted without a look at their number: they soon are settled or dead.
-func (m meta) pendingBefore(seq uint64) int {
-	if seq <= m.First {
-		return 0
-	}
-	left := int(m.Held)
-	if end := min(seq, m.Next); end > m.Watermark {
-		left += int(end - m.Watermark)
-	}
-	return left
-}
-
-func readMeta(tx *bolt.Tx) (meta, error) {
-	var m meta
-	b := tx.Bucket(bucketMeta())
-	if b == nil {
-		return m, fmt.Errorf("%w: segment without meta", ErrDamaged)
-	}
-	v := b.Get(bucketMeta())
-	if _, err := binary.Decode(v, binary.BigEndian, &m); err != nil {
-		return m, fmt.Errorf("%w: segment meta of %d bytes", ErrDamaged, len(v))
-	}
-	if m.Format != segmentFormat {
-		return m, fmt.Errorf("%w: segment format %d, this program knows %d", ErrDamaged, m.Format, segmentFormat)
-	}
-	if m.First > m.Watermark || m.Watermark > m.Next {
-		return m, fmt.Errorf("%w: segment watermark %d outside %d to %d", ErrDamaged, m.Watermark, m.First, m.Next)
-	}
-	return m, nil
-}
-
-func writeMeta(tx *bolt.Tx, m meta) error {
-	v, err := binary.Append(nil, binary.BigEndian, m)
-	if err != nil {
-		return err
-	}
-	return tx.Bucket(bucketMeta()).Put(bucketMeta(), v)
-}
 
 func key(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
@@ -326,80 +267,6 @@ func (s *segment) read(owner string, count, size int) (entries []Entry, damaged 
 		return nil
 	})
 	return entries, damaged, err
-}
-
-// settle records outcomes in one commit. Records below the new watermark that
-// got none are held. It returns how many records each outcome was new for:
-// settling twice changes nothing.
-func (s *segment) settle(batch []Settlement, now time.Time) (applied [outcomes]int, err error) {
-	slices.SortFunc(batch, func(a, b Settlement) int { return cmp.Compare(a.Position.seq, b.Position.seq) })
-	err = s.commit(func(tx *bolt.Tx, m *meta) error {
-		applied = [outcomes]int{}
-		return settler{m: m, held: tx.Bucket(bucketHeld()), dead: tx.Bucket(bucketDead()), now: now}.run(batch, &applied)
-	})
-	return applied, err
-}
-
-// settler moves the watermark of one segment over a batch.
-type settler struct {
-	m          *meta
-	held, dead *bolt.Bucket
-	now        time.Time
-}
-
-func (t settler) run(batch []Settlement, applied *[outcomes]int) error {
-	for _, st := range batch {
-		pending, err := t.settle(st)
-		if err != nil {
-			return err
-		}
-		if pending {
-			applied[st.Outcome]++
-		}
-	}
-	return nil
-}
-
-// settle gives one record its outcome. It reports false for one that is not
-// pending any more.
-func (t settler) settle(st Settlement) (pending bool, err error) {
-	seq := st.Position.seq
-	if seq >= t.m.Next {
-		return false, fmt.Errorf("spool: settling record %d, the last is %d", seq, t.m.Next-1)
-	}
-	for ; t.m.Watermark < seq; t.m.Watermark++ { // what the batch skipped stays pending
-		if err := t.hold(t.m.Watermark, 0); err != nil {
-			return false, err
-		}
-	}
-	attempts := 0
-	if seq == t.m.Watermark {
-		t.m.Watermark++
-	} else {
-		v := t.held.Get(key(seq))
-		if v == nil {
-			return false, nil
-		}
-		attempts = decodeAttempts(v)
-		if err := t.held.Delete(key(seq)); err != nil {
-			return false, err
-		}
-		t.m.Held--
-	}
-	if st.Outcome == Kept {
-		return true, t.hold(seq, attempts+1)
-	}
-	t.m.PendingBytes -= min(t.m.PendingBytes, uint64(st.Position.size))
-	t.m.Counts[st.Outcome]++
-	if st.Outcome == Dead {
-		return true, t.dead.Put(key(seq), encodeDead(attempts, t.now, st.Reason))
-	}
-	return true, nil
-}
-
-func (t settler) hold(seq uint64, attempts int) error {
-	t.m.Held++
-	return t.held.Put(key(seq), encodeAttempts(attempts))
 }
 
 func (s *segment) close() (err error) {

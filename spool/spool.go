@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,70 +127,6 @@ func makeDir(dir string) error {
 	return syncDir(filepath.Dir(dir))
 }
 
-// Adopt takes over every dead owner of the same target in the SpoolDir. It
-// returns how many pending records came with them. Owners that live are left
-// alone, those of another target too; what cannot be read stays where it is and
-// is reported by Stats.
-func (s *Spool) Adopt() (records int, err error) {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	if s.closed {
-		return 0, ErrClosed
-	}
-	dirs, err := os.ReadDir(s.opts.Dir)
-	if err != nil {
-		return 0, fmt.Errorf("spool: adopt: %w", err)
-	}
-	var errs []error
-	foreign := 0
-	for _, d := range dirs {
-		if !d.IsDir() || strings.HasPrefix(d.Name(), hiddenPrefix) || s.holds(d.Name()) {
-			continue
-		}
-		id, err := readIdentity(filepath.Join(s.opts.Dir, d.Name()))
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-			err = sweep(s.opts.Dir, d.Name())
-		case err == nil && id.Target != s.opts.Target:
-			foreign++
-		case err == nil:
-			var n int
-			n, err = s.adopt(d.Name(), id)
-			records += n
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) { // gone in the meantime
-			errs = append(errs, fmt.Errorf("spool: adopt %s: %w", d.Name(), err))
-		}
-	}
-	s.mu.Lock()
-	s.foreign = foreign
-	s.mu.Unlock()
-	return records, errors.Join(errs...)
-}
-
-func (s *Spool) adopt(name string, id Identity) (records int, err error) {
-	o, err := adoptOwner(s.opts.Dir, name, id, s.opts.mmapBytes())
-	if o == nil {
-		return 0, err
-	}
-	for _, seg := range o.segs {
-		records += seg.meta.Load().pending()
-	}
-	for _, text := range o.bad {
-		s.opts.Logger.Error("spool: a segment cannot be opened, its records are kept and not replayed", "segment", text)
-	}
-	s.adoptions.Add(int64(records))
-	s.mu.Lock()
-	s.adopted = append(s.adopted, o)
-	slices.SortFunc(s.adopted, func(a, b *owner) int { return cmp.Compare(a.name, b.name) })
-	segs := slices.Clone(o.segs)
-	s.mu.Unlock()
-	for _, seg := range segs {
-		err = errors.Join(err, s.dropIfEmpty(o, seg))
-	}
-	return records, errors.Join(err, s.releaseIfEmpty(o))
-}
-
 // holds reports whether this Spool has the owner's lock.
 func (s *Spool) holds(name string) bool { return s.owner(name) != nil }
 
@@ -269,74 +203,6 @@ func (s *Spool) giveUp(o *owner, seg *segment, cause error) {
 	s.mu.Unlock()
 	s.opts.Logger.Error("spool: a segment cannot be read, its records are kept and not replayed", "segment", text,
 		"close_err", seg.close())
-}
-
-// Settle records what became of entries that Read returned: one commit per
-// segment, durable on return. Entries before the last one settled that are not
-// mentioned stay pending. Settling a record twice changes nothing. Segments and
-// adopted owners with nothing left in them are removed.
-//
-// An error means that some of it was not recorded: settle the same again, or its
-// records will be read again. A segment that turns out to be damaged is no error:
-// it is not read any more and reported by Stats.
-func (s *Spool) Settle(settlements ...Settlement) error {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	if s.closed {
-		return ErrClosed
-	}
-	for _, st := range settlements {
-		if st.Outcome >= outcomes {
-			return fmt.Errorf("spool: settle: %v", st.Outcome)
-		}
-	}
-	var errs []error
-	for len(settlements) > 0 {
-		name := settlements[0].Position.owner
-		same := func(st Settlement) bool { return st.Position.owner == name }
-		o := s.owner(name)
-		if o == nil {
-			return fmt.Errorf("spool: settle: owner %s is not held", name)
-		}
-		var batch []Settlement
-		for _, st := range settlements {
-			if same(st) {
-				batch = append(batch, st)
-			}
-		}
-		settlements = slices.DeleteFunc(slices.Clone(settlements), same)
-		errs = append(errs, s.settle(o, batch))
-	}
-	return errors.Join(errs...)
-}
-
-// settle settles records of one owner.
-func (s *Spool) settle(o *owner, batch []Settlement) error {
-	var err error
-	bySegment := map[*segment][]Settlement{}
-	s.mu.Lock()
-	for _, st := range batch {
-		if seg := o.segmentOf(st.Position); seg != nil { // else its segment is gone: all settled
-			bySegment[seg] = append(bySegment[seg], st)
-		}
-	}
-	s.mu.Unlock()
-	for seg, part := range bySegment {
-		applied, serr := seg.settle(part, time.Now())
-		if serr != nil {
-			if errors.Is(serr, ErrDamaged) { // it would fail for ever, and hold up all others
-				s.giveUp(o, seg, serr)
-				continue
-			}
-			err = errors.Join(err, fmt.Errorf("spool: settle: %w", serr))
-			continue
-		}
-		for outcome, k := range applied {
-			s.settled[outcome].Add(int64(k))
-		}
-		err = errors.Join(err, s.dropIfEmpty(o, seg))
-	}
-	return errors.Join(err, s.releaseIfEmpty(o))
 }
 
 // dropIfEmpty unlinks a segment that holds nothing any more.

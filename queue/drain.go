@@ -1,0 +1,55 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// drain waits until nothing is left of what is spooled now.
+func (r *replayer) drain(ctx context.Context) error {
+	_, adoptErr := r.p.spool.Adopt()
+	mark := r.p.spool.Mark()
+	r.draining.Add(1)
+	defer r.draining.Add(-1)
+	for {
+		r.mu.Lock()
+		stepped, lastErr := r.stepped, r.lastErr
+		r.mu.Unlock()
+		left := r.p.spool.Before(mark)
+		if left == 0 {
+			return r.leftovers(adoptErr)
+		}
+		r.poke()
+		select {
+		case <-stepped:
+		case <-ctx.Done():
+			return drainError(left, lastErr, ctx.Err())
+		case <-r.ctx.Done():
+			return drainError(left, lastErr, ErrClosed)
+		}
+	}
+}
+
+func drainError(left int, cause, err error) error {
+	if cause != nil {
+		return fmt.Errorf("queue: drain: %d jobs left: %w: %w", left, err, cause)
+	}
+	return fmt.Errorf("queue: drain: %d jobs left: %w", left, err)
+}
+
+// leftovers is the error for what a drain cannot send.
+func (r *replayer) leftovers(adoptErr error) error {
+	st := r.p.spool.Stats()
+	var errs []error
+	if adoptErr != nil {
+		errs = append(errs, fmt.Errorf("queue: drain: %w", adoptErr))
+	}
+	if st.DeadLetters > 0 {
+		errs = append(errs, fmt.Errorf("queue: drain: %d dead letters are left", st.DeadLetters))
+	}
+	if len(st.Bad) > 0 {
+		errs = append(errs, fmt.Errorf("queue: drain: %d segments cannot be read, first %s", len(st.Bad), st.Bad[0]))
+	}
+	return errors.Join(errs...)
+}
