@@ -135,6 +135,42 @@ func TestQueueIsRegisteredAgainAfterRedisLostItsData(t *testing.T) {
 	}
 }
 
+// TestOnlyAWriteEndsAnOutage brings Redis back full: it still answers that it has the
+// job already.
+func TestOnlyAWriteEndsAnOutage(t *testing.T) {
+	r := redistest.Run(t, redistest.Options{AppendOnly: true, Args: []string{"--maxmemory", "3mb"}})
+	rdb := client(t, r.Addr())
+	_, err := asynq.NewClientFromRedisClient(rdb).Enqueue(asynq.NewTask("t", nil), asynq.TaskID("x"))
+	err = errors.Join(err, rdb.SetRange(t.Context(), "ballast", 4<<20, "x").Err(), r.Kill())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir()})
+	if _, err := p.Enqueue(asynq.NewTask("t", nil), asynq.TaskID("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "Redis answers", func() bool { return p.Stats().AlreadyThere == 1 })
+	if err := p.Ping(); err == nil || !strings.Contains(err.Error(), "OOM") {
+		t.Fatalf("ping of a full Redis: %v", err)
+	}
+	if _, err := p.Enqueue(asynq.NewTask("t", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if st := p.Stats(); st.State != queue.StateOutage || st.Spooled != 2 {
+		t.Fatalf("%+v", st)
+	}
+	if err := rdb.Del(t.Context(), "ballast").Err(); err != nil {
+		t.Fatal(err)
+	}
+	drain(t, p)
+	if st := p.Stats(); st.State != queue.StateUp || st.Outages != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
 func TestTwoProducersShareASpoolDir(t *testing.T) {
 	r := redistest.Run(t, redistest.Options{})
 	dir := t.TempDir()

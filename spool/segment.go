@@ -131,8 +131,6 @@ func (s *segment) withDB(fn func(*bolt.DB) error) (err error) {
 }
 
 func (s *segment) open() (err error) {
-	defer s.contain(&err)
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	s.use.Lock()
 	defer s.use.Unlock()
 	if s.db != nil || s.broken != nil {

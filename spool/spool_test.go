@@ -470,6 +470,16 @@ func TestMarkCountsOnlyWhatCameBefore(t *testing.T) {
 	if n, all := s.Before(mark), s.Stats().Pending; n != 0 || all != 10 {
 		t.Fatalf("%d before the mark, %d in all", n, all)
 	}
+	mark = s.Mark()
+	if entries, err = s.Read(4, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Settle(settlements(entries, spool.Kept)...); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.Before(mark); n != 10 {
+		t.Fatalf("%d before the mark with 4 kept, want 10", n)
+	}
 }
 
 func TestConcurrentAppendsAllArriveWhileBeingDrained(t *testing.T) {
