@@ -25,29 +25,20 @@ func (s *Spool) Settle(settlements ...Settlement) error {
 	if s.closed {
 		return ErrClosed
 	}
+	byOwner := map[string][]Settlement{}
 	for _, st := range settlements {
 		if st.Outcome >= outcomes {
 			return fmt.Errorf("spool: settle: %v", st.Outcome)
 		}
+		byOwner[st.Position.owner] = append(byOwner[st.Position.owner], st)
 	}
-	var errs []error
-	for len(settlements) > 0 {
-		name := settlements[0].Position.owner
-		same := func(st Settlement) bool { return st.Position.owner == name }
-		o := s.owner(name)
-		if o == nil {
-			return fmt.Errorf("spool: settle: owner %s is not held", name)
+	var err error
+	for name, batch := range byOwner {
+		if o := s.owner(name); o != nil { // else it is gone: all settled
+			err = errors.Join(err, s.settle(o, batch))
 		}
-		var batch []Settlement
-		for _, st := range settlements {
-			if same(st) {
-				batch = append(batch, st)
-			}
-		}
-		settlements = slices.DeleteFunc(slices.Clone(settlements), same)
-		errs = append(errs, s.settle(o, batch))
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // settle settles records of one owner.
@@ -74,9 +65,18 @@ func (s *Spool) settle(o *owner, batch []Settlement) error {
 		for outcome, k := range applied {
 			s.settled[outcome].Add(int64(k))
 		}
-		err = errors.Join(err, s.dropIfEmpty(o, seg))
+		s.tidy(s.dropIfEmpty(o, seg))
 	}
-	return errors.Join(err, s.releaseIfEmpty(o))
+	s.tidy(s.releaseIfEmpty(o))
+	return err
+}
+
+// tidy logs what could not be removed: that is no error of the settling, which
+// would be tried again for ever. The next adopter removes it.
+func (s *Spool) tidy(err error) {
+	if err != nil {
+		s.opts.Logger.Warn("spool: what is settled cannot be removed", "err", err)
+	}
 }
 
 // settle records outcomes in one commit. Records below the new watermark that

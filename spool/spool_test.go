@@ -632,3 +632,30 @@ func TestInterruptedRemovalsAreFinished(t *testing.T) {
 		t.Fatalf("left %v, %v; want %v", left, err, kept)
 	}
 }
+
+// TestAFileThatCannotBeRemovedIsNoErrorOfTheSettling removes a segment under an
+// adopter, as a person might, so that the adopter cannot.
+func TestAFileThatCannotBeRemovedIsNoErrorOfTheSettling(t *testing.T) {
+	dir := t.TempDir()
+	dead := open(t, spool.Options{Dir: dir})
+	mustAppend(t, dead, records(0, 5)...)
+	closeSpool(t, dead)
+	s := open(t, spool.Options{Dir: dir})
+	mustAdopt(t, s, 5)
+	entries, err := s.Read(5, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(segmentFiles(t, dir)[0]); err != nil {
+		t.Fatal(err)
+	}
+	batch := settlements(entries, spool.Delivered)
+	for range 2 { // the second time its owner is gone
+		if err := s.Settle(batch...); err != nil {
+			t.Error(err)
+		}
+	}
+	if st := s.Stats(); st.Settled[spool.Delivered] != 5 || st.Pending != 0 {
+		t.Errorf("%+v", st)
+	}
+}
