@@ -56,7 +56,7 @@ func classify(err error) class {
 	switch {
 	case errors.As(err, &op) && op.Op == "dial":
 		return notWritten
-	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrClosed), errors.Is(err, errNotSent):
+	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrClosed):
 		return notWritten
 	}
 	return inDoubt

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -133,13 +134,14 @@ func (c *composer) learnKind(state asynq.TaskState, keys []string, unique bool, 
 		return errors.New("no script, or not the one named by its hash")
 	}
 	s := &script{sha: got.sha, source: got.source, state: state, lockKey: -1, lockTTL: -1}
-	rest := got.keys
+	rest := slices.Clone(got.keys)
 	if unique {
 		// For a scheduled task the lock also covers the delay.
 		least := int(uniqueTTL / time.Second)
-		if s.lockKey, rest = cut(rest, "asynq:{q}:unique:t:"); s.lockKey < 0 {
+		if s.lockKey = slices.Index(rest, "asynq:{q}:unique:t:"); s.lockKey < 0 {
 			return fmt.Errorf("no lock among the keys %q", got.keys)
 		}
+		rest = slices.Delete(rest, s.lockKey, s.lockKey+1)
 		for i, a := range got.args {
 			if n, ok := a.(int); ok && n >= least && n <= least+3600 {
 				s.lockTTL = i
@@ -149,25 +151,11 @@ func (c *composer) learnKind(state asynq.TaskState, keys []string, unique bool, 
 			return errors.New("no TTL among the arguments")
 		}
 	}
-	if fmt.Sprint(rest) != fmt.Sprint(keys) {
+	if !slices.Equal(rest, keys) {
 		return fmt.Errorf("keys %q, expected %q", rest, keys)
 	}
 	c.scripts[got.sha] = s
 	return nil
-}
-
-// cut returns the index of s in list and the list without it.
-func cut(list []string, s string) (int, []string) {
-	var rest []string
-	at := -1
-	for i, v := range list {
-		if v == s {
-			at = i
-		} else {
-			rest = append(rest, v)
-		}
-	}
-	return at, rest
 }
 
 // capture is what the offline client was asked to run. It travels in the context,

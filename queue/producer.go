@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/jobspool/jobspool/spool"
 )
@@ -109,21 +108,19 @@ func (p *Producer) EnqueueContext(ctx context.Context, task *asynq.Task, opts ..
 	}
 	at := time.Now()
 	var attempted result
+	why := notWritten // without an attempt
 	if generation, ok := p.breaker.allow(); ok {
 		attempted = p.attempt(ctx, generation, cmd)
-		switch {
-		case attempted.err == nil:
+		if attempted.err == nil {
 			return p.answered(ctx, info, attempted.verdict, task, opts)
-		case classify(attempted.err) == refused:
+		}
+		if why = classify(attempted.err); why == refused {
 			return nil, fmt.Errorf("queue: enqueue %s: %w", info.ID, attempted.err)
 		}
 	}
 	j := newJob(info, cmd, at)
 	j.OwnID = !p.composer.mints(ctx, info.ID, task, opts...)
-	if attempted.err != nil {
-		j.InDoubt = classify(attempted.err) != notWritten
-		j.HalfDone = classify(attempted.err) == odd
-	}
+	j.InDoubt, j.HalfDone = why != notWritten, why == odd
 	if err := p.spoolJob(j); err != nil {
 		return nil, bothFailed(j, cmp.Or(attempted.err, p.outageError()), err)
 	}
@@ -260,7 +257,7 @@ func (p *Producer) Ping() error {
 	if p.closed {
 		return ErrClosed
 	}
-	limit, _ := budget(p.cfg.EnqueueTimeout, -1)
+	limit := p.cfg.EnqueueTimeout
 	if limit < 0 {
 		limit = socketTimeout
 	}
@@ -304,5 +301,3 @@ type counters struct {
 	outages                atomic.Int64
 	spooledBefore          atomic.Int64 // spooled when the outage began
 }
-
-var _ redis.UniversalClient = offline{}

@@ -30,8 +30,6 @@ type result struct {
 	err     error // nil: Redis answered with the verdict
 }
 
-var errNotSent = errors.New("queue: not sent")
-
 // sender sends composed commands, each once: what got no reply is the caller's
 // concern. It registers queues as asynq would. Safe for concurrent use.
 type sender struct {

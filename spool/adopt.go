@@ -30,7 +30,7 @@ func (s *Spool) Adopt() (records int, err error) {
 	var errs []error
 	foreign := 0
 	for _, d := range dirs {
-		if !d.IsDir() || strings.HasPrefix(d.Name(), hiddenPrefix) || s.holds(d.Name()) {
+		if !d.IsDir() || strings.HasPrefix(d.Name(), hiddenPrefix) || s.owner(d.Name()) != nil {
 			continue
 		}
 		id, err := readIdentity(filepath.Join(s.opts.Dir, d.Name()))
@@ -41,7 +41,7 @@ func (s *Spool) Adopt() (records int, err error) {
 			foreign++
 		case err == nil:
 			var n int
-			n, err = s.adopt(d.Name(), id)
+			n, err = s.adopt(d.Name())
 			records += n
 		}
 		if err != nil && !errors.Is(err, os.ErrNotExist) { // gone in the meantime
@@ -54,8 +54,8 @@ func (s *Spool) Adopt() (records int, err error) {
 	return records, errors.Join(errs...)
 }
 
-func (s *Spool) adopt(name string, id Identity) (records int, err error) {
-	o, err := adoptOwner(s.opts.Dir, name, id, s.opts.mmapBytes())
+func (s *Spool) adopt(name string) (records int, err error) {
+	o, err := adoptOwner(s.opts.Dir, name, s.opts.mmapBytes())
 	if o == nil {
 		return 0, err
 	}
@@ -63,7 +63,7 @@ func (s *Spool) adopt(name string, id Identity) (records int, err error) {
 		records += seg.meta.Load().pending()
 	}
 	for _, text := range o.bad {
-		s.opts.Logger.Error("spool: a segment cannot be opened, its records are kept and not replayed", "segment", text)
+		s.reportBad(text)
 	}
 	s.adoptions.Add(int64(records))
 	s.mu.Lock()
@@ -109,26 +109,22 @@ func lockOwner(dir string) (*flock.Flock, error) {
 
 // adoptOwner takes over a dead owner's share. It returns nil where there is
 // nothing to take over.
-func adoptOwner(spoolDir, name string, id Identity, mmapBytes int) (*owner, error) {
+func adoptOwner(spoolDir, name string, mmapBytes int) (*owner, error) {
 	dir := filepath.Join(spoolDir, name)
 	lock, err := lockOwner(dir)
 	if lock == nil {
 		return nil, err
 	}
-	o := &owner{name: name, dir: dir, id: id, lock: lock}
+	o := &owner{name: name, dir: dir, lock: lock}
 	paths, err := listSegments(dir)
 	if err != nil {
 		return nil, errors.Join(err, o.unlock())
 	}
 	for _, path := range paths {
-		seg, err := openSegment(path, mmapBytes)
-		if err != nil {
-			o.bad = append(o.bad, filepath.Join(name, filepath.Base(path))+": "+err.Error())
-			continue
-		}
-		o.segs = append(o.segs, seg)
-		if err := seg.close(); err != nil { // few files stay open at a time
-			o.bad = append(o.bad, filepath.Join(name, filepath.Base(path))+": "+err.Error())
+		if seg, err := openSegment(path, mmapBytes); err != nil {
+			o.addBad(path, err)
+		} else {
+			o.segs = append(o.segs, seg)
 		}
 	}
 	return o, nil

@@ -97,7 +97,7 @@ func (o *OwnerInfo) look(dir string) error {
 			continue
 		}
 		if err := o.count(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			o.Bad = append(o.Bad, err.Error())
+			o.Bad = append(o.Bad, filepath.Base(path)+": "+err.Error())
 		}
 	}
 	return nil

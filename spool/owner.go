@@ -65,10 +65,16 @@ func readIdentity(dir string) (Identity, error) {
 type owner struct {
 	name string
 	dir  string
-	id   Identity
 	lock *flock.Flock
 	segs []*segment // oldest first; guarded by Spool.mu
-	bad  []string   // segments that could not be opened, as text; guarded by Spool.mu
+	bad  []string   // segments that could not be read, as text; guarded by Spool.mu
+}
+
+// addBad notes that a segment cannot be read, and returns the text of it.
+func (o *owner) addBad(path string, cause error) string {
+	text := filepath.Join(o.name, filepath.Base(path)) + ": " + cause.Error()
+	o.bad = append(o.bad, text)
+	return text
 }
 
 // createOwner makes an owner directory, locks it, and last gives it its identity:
@@ -97,7 +103,7 @@ func tryCreateOwner(spoolDir string, id Identity) (*owner, error) {
 	var salt [4]byte
 	_, _ = rand.Read(salt[:]) // never fails, see its documentation
 	name := id.Started.Format(ownerTime) + "-" + hex.EncodeToString(salt[:])
-	o := &owner{name: name, dir: filepath.Join(spoolDir, name), id: id}
+	o := &owner{name: name, dir: filepath.Join(spoolDir, name)}
 	if err := os.Mkdir(o.dir, dirMode); err != nil {
 		return nil, err
 	}
@@ -107,7 +113,7 @@ func tryCreateOwner(spoolDir string, id Identity) (*owner, error) {
 		err = errLocked
 	}
 	if err == nil {
-		err = o.writeIdentity()
+		err = writeIdentity(o.dir, id)
 	}
 	if err != nil {
 		return nil, errors.Join(err, o.remove())
@@ -116,19 +122,19 @@ func tryCreateOwner(spoolDir string, id Identity) (*owner, error) {
 }
 
 // writeIdentity makes the identity appear whole or not at all.
-func (o *owner) writeIdentity() error {
-	b, err := json.Marshal(o.id)
+func writeIdentity(dir string, id Identity) error {
+	b, err := json.Marshal(id)
 	if err != nil {
 		return err
 	}
-	hidden := filepath.Join(o.dir, hiddenPrefix+identityName)
+	hidden := filepath.Join(dir, hiddenPrefix+identityName)
 	if err := writeFile(hidden, append(b, '\n')); err != nil {
 		return err
 	}
-	if err := os.Rename(hidden, filepath.Join(o.dir, identityName)); err != nil {
+	if err := os.Rename(hidden, filepath.Join(dir, identityName)); err != nil {
 		return err
 	}
-	return syncDir(o.dir)
+	return syncDir(dir)
 }
 
 func (o *owner) unlock() error {

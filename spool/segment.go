@@ -67,7 +67,7 @@ func createSegment(dir string, first uint64, mmapBytes int) (*segment, error) {
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	if err := initSegment(tmp, first); err != nil {
+	if _, err := guarded(func() error { return initSegment(tmp, first) }); err != nil {
 		return nil, errors.Join(err, os.Remove(tmp))
 	}
 	if err := os.Rename(tmp, s.path); err != nil {
@@ -95,10 +95,11 @@ func initSegment(path string, first uint64) error {
 	return errors.Join(err, db.Close())
 }
 
-// openSegment reads the counters of an existing segment.
+// openSegment reads the counters of an existing segment and leaves it closed: few
+// files are open at a time.
 func openSegment(path string, mmapBytes int) (*segment, error) {
 	s := &segment{path: path, mmapBytes: mmapBytes}
-	return s, s.load()
+	return s, errors.Join(s.load(), s.close())
 }
 
 func (s *segment) load() error {
@@ -111,15 +112,24 @@ func (s *segment) load() error {
 	})
 }
 
-// withDB runs fn with the open file.
-func (s *segment) withDB(fn func(*bolt.DB) error) (err error) {
-	defer s.contain(&err)
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+// withDB runs fn with the open file. After a panic bbolt may still hold its own
+// locks, so the handle is abandoned, not closed (H26).
+func (s *segment) withDB(fn func(*bolt.DB) error) error {
+	panicked, err := guarded(func() error { return s.useDB(fn) })
+	if panicked {
+		s.use.Lock()
+		defer s.use.Unlock()
+		s.db, s.broken = nil, err
+	}
+	return err
+}
+
+func (s *segment) useDB(fn func(*bolt.DB) error) error {
 	s.use.RLock()
 	if s.db == nil {
 		s.use.RUnlock()
 		if err := s.open(); err != nil {
-			return fmt.Errorf("%s: %w", filepath.Base(s.path), err)
+			return err
 		}
 		s.use.RLock()
 	}
@@ -155,16 +165,16 @@ func (s *segment) open() (err error) {
 	return err
 }
 
-// contain turns a panic of bbolt's, or a fault in its memory map, into an error: a
-// damaged file must not take the host program down. bbolt may still hold its own
-// locks, so the handle is abandoned, not closed (H26).
-func (s *segment) contain(err *error) {
-	if r := recover(); r != nil {
-		*err = fmt.Errorf("%w: bbolt panicked: %v", ErrDamaged, r)
-		s.use.Lock()
-		defer s.use.Unlock()
-		s.db, s.broken = nil, *err
-	}
+// guarded runs fn and turns a panic of bbolt's, or a fault in its memory map, into an
+// error: a damaged file must not take the host program down.
+func guarded(fn func() error) (panicked bool, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			panicked, err = true, fmt.Errorf("%w: bbolt panicked: %v", ErrDamaged, r)
+		}
+	}()
+	return false, fn()
 }
 
 func (s *segment) view(fn func(*bolt.Tx) error) error {
@@ -267,16 +277,15 @@ func (s *segment) read(owner string, count, size int) (entries []Entry, damaged 
 	return entries, damaged, err
 }
 
-func (s *segment) close() (err error) {
-	defer s.contain(&err)
+func (s *segment) close() error {
 	s.use.Lock()
 	defer s.use.Unlock()
 	if s.db == nil {
 		return nil
 	}
-	db := s.db
+	_, err := guarded(s.db.Close)
 	s.db = nil
-	return db.Close()
+	return err
 }
 
 // remove closes the segment and unlinks it.

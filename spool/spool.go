@@ -127,9 +127,7 @@ func makeDir(dir string) error {
 	return syncDir(filepath.Dir(dir))
 }
 
-// holds reports whether this Spool has the owner's lock.
-func (s *Spool) holds(name string) bool { return s.owner(name) != nil }
-
+// owner returns a share that this Spool holds, or nil.
 func (s *Spool) owner(name string) *owner {
 	for _, o := range s.owners() {
 		if o.name == name {
@@ -196,13 +194,15 @@ func (s *Spool) giveUp(o *owner, seg *segment, cause error) {
 		s.active.seg = nil
 	}
 	s.active.Unlock()
-	text := filepath.Join(o.name, filepath.Base(seg.path)) + ": " + cause.Error()
 	s.mu.Lock()
 	o.segs = slices.DeleteFunc(o.segs, func(other *segment) bool { return other == seg })
-	o.bad = append(o.bad, text)
+	text := o.addBad(seg.path, errors.Join(cause, seg.close()))
 	s.mu.Unlock()
-	s.opts.Logger.Error("spool: a segment cannot be read, its records are kept and not replayed", "segment", text,
-		"close_err", seg.close())
+	s.reportBad(text)
+}
+
+func (s *Spool) reportBad(text string) {
+	s.opts.Logger.Error("spool: a segment cannot be read, its records are kept and not replayed", "segment", text)
 }
 
 // dropIfEmpty unlinks a segment that holds nothing any more.

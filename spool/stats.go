@@ -41,15 +41,13 @@ func (s *Spool) Stats() Stats {
 			st.PendingBytes += int64(m.PendingBytes)
 			st.DeadLetters += int(m.Counts[Dead])
 		}
+		s.mu.Lock()
+		st.Bad = append(st.Bad, o.bad...)
+		s.mu.Unlock()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.Foreign = s.foreign
-	for _, o := range append(s.adopted[:len(s.adopted):len(s.adopted)], s.own) {
-		if o != nil {
-			st.Bad = append(st.Bad, o.bad...)
-		}
-	}
 	return st
 }
 

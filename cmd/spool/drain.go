@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hibiken/asynq"
 	"github.com/spf13/cobra"
 
 	"github.com/jobspool/jobspool/queue"
@@ -66,12 +67,17 @@ func (d drainer) run(ctx context.Context) error {
 	if d.timeout < 0 {
 		return usageError{"--timeout must not be negative"}
 	}
-	before, err := look(ctx, d.flags)
+	dir, opt, err := d.flags.place()
 	switch {
 	case err != nil:
 		return err
-	case before.Redis == nil:
+	case opt == nil:
 		return usageError{"no Redis named: give --redis or set REDIS_URL"}
+	}
+	before, err := look(ctx, dir, opt)
+	switch {
+	case err != nil:
+		return err
 	case ctx.Err() != nil:
 		return errInterrupted
 	}
@@ -82,12 +88,13 @@ func (d drainer) run(ctx context.Context) error {
 			return fmt.Errorf("Redis %s takes no writes: %s; %s in the spool are safe, try again later", //nolint:staticcheck // a name
 				before.Redis.Target, before.Redis.Error, plural(before.Pending, "job"))
 		}
-		drainErr = d.drain(ctx, before.Dir, &result)
+		drainErr = d.drain(ctx, dir, opt, &result)
 	}
-	after, err := look(context.WithoutCancel(ctx), d.flags)
+	owners, err := inspect(dir)
 	if err != nil {
 		return err
 	}
+	after := newStatus(dir, before.Redis, owners)
 	result.Left = after.left()
 	if err := d.print(result); err != nil {
 		return err
@@ -106,11 +113,7 @@ func (s *status) drainable() bool {
 }
 
 // drain replays with a Producer that takes no jobs.
-func (d drainer) drain(ctx context.Context, dir string, result *drained) error {
-	opt, err := d.flags.redisOpt()
-	if err != nil {
-		return err
-	}
+func (d drainer) drain(ctx context.Context, dir string, opt asynq.RedisConnOpt, result *drained) error {
 	p, err := queue.New(queue.Config{ //nolint:contextcheck // New waits for nothing
 		Redis: opt, SpoolDir: dir, DrainOnly: true, Logger: slog.New(slog.DiscardHandler),
 	})

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
-	"errors"
 	"io"
 	"os"
 
@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/jobspool/jobspool/queue"
-	"github.com/jobspool/jobspool/spool"
 )
 
 const rootHelp = `spool looks after the jobs that a jobspool Producer wrote to disk while Redis
@@ -59,9 +58,18 @@ func (c *common) addFlags(cmd *cobra.Command) {
 	f.BoolVar(&c.json, "json", false, "print one JSON document")
 }
 
+// place returns the directory and what is said of Redis.
+func (c *common) place() (dir string, opt asynq.RedisConnOpt, err error) {
+	if dir, err = c.spoolDir(); err != nil {
+		return "", nil, err
+	}
+	opt, err = c.redisOpt()
+	return dir, opt, err
+}
+
 // spoolDir returns the directory, from the flag or the environment.
 func (c *common) spoolDir() (string, error) {
-	if dir := firstOf(c.dir, os.Getenv("SPOOL_DIR")); dir != "" {
+	if dir := cmp.Or(c.dir, os.Getenv("SPOOL_DIR")); dir != "" {
 		return dir, nil
 	}
 	return "", usageError{"no spool named: give --dir or set SPOOL_DIR"}
@@ -70,7 +78,7 @@ func (c *common) spoolDir() (string, error) {
 // redisOpt returns what the flag or the environment says of Redis; nil without
 // either.
 func (c *common) redisOpt() (asynq.RedisConnOpt, error) {
-	uri := firstOf(c.redis, os.Getenv("REDIS_URL"))
+	uri := cmp.Or(c.redis, os.Getenv("REDIS_URL"))
 	if uri == "" {
 		return nil, nil
 	}
@@ -81,27 +89,8 @@ func (c *common) redisOpt() (asynq.RedisConnOpt, error) {
 	return opt, nil
 }
 
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
 func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
-}
-
-// explain adds what to do to an error about the directory.
-func explain(dir string, err error) error {
-	const hint = ": --dir must be the SpoolDir of the service; nothing was created"
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return errors.New(dir + " does not exist" + hint)
-	case errors.Is(err, spool.ErrNotSpool):
-		return errors.New(dir + " holds no spool" + hint)
-	}
-	return err
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -73,7 +75,11 @@ type ownerStatus struct {
 }
 
 func runStatus(ctx context.Context, flags common, out io.Writer) error {
-	st, err := look(ctx, flags)
+	dir, opt, err := flags.place()
+	if err != nil {
+		return err
+	}
+	st, err := look(ctx, dir, opt)
 	if err != nil {
 		return err
 	}
@@ -83,30 +89,41 @@ func runStatus(ctx context.Context, flags common, out io.Writer) error {
 	return st.print(out, time.Now())
 }
 
-// look gathers the status of the spool and of the Redis the flags name, if any.
-func look(ctx context.Context, flags common) (status, error) {
-	dir, err := flags.spoolDir()
+// look gathers the status of the spool and, if there is one named, of Redis. It looks
+// at Redis last: a wrong path is told without it.
+func look(ctx context.Context, dir string, opt asynq.RedisConnOpt) (status, error) {
+	owners, err := inspect(dir)
 	if err != nil {
 		return status{}, err
 	}
-	opt, err := flags.redisOpt()
-	if err != nil {
-		return status{}, err
-	}
-	owners, err := spool.Inspect(dir)
-	if err != nil {
-		return status{}, explain(dir, err)
-	}
-	st := status{Dir: dir, Owners: []ownerStatus{}}
+	var r *redisStatus
 	if opt != nil {
-		if st.Redis, err = probe(ctx, opt); err != nil {
+		if r, err = probe(ctx, opt); err != nil {
 			return status{}, err
 		}
 	}
+	return newStatus(dir, r, owners), nil
+}
+
+// inspect is spool.Inspect with errors that say what to do.
+func inspect(dir string) ([]spool.OwnerInfo, error) {
+	owners, err := spool.Inspect(dir)
+	const hint = ": --dir must be the SpoolDir of the service; nothing was created"
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, errors.New(dir + " does not exist" + hint)
+	case errors.Is(err, spool.ErrNotSpool):
+		return nil, errors.New(dir + " holds no spool" + hint)
+	}
+	return owners, err
+}
+
+func newStatus(dir string, r *redisStatus, owners []spool.OwnerInfo) status {
+	st := status{Dir: dir, Redis: r, Owners: []ownerStatus{}}
 	for _, o := range owners {
 		st.add(o)
 	}
-	return st, nil
+	return st
 }
 
 func probe(ctx context.Context, opt asynq.RedisConnOpt) (*redisStatus, error) {
