@@ -43,7 +43,11 @@ crash: tools ## run the crash, kill and outage tests COUNT (5) times
 	$(GO) test -race -timeout 30m -run 'Crash|Kill|Outage' -count=$(COUNT) $(GOTESTFLAGS) ./...
 
 .PHONY: bench
-bench: tools ## run the benchmarks
+bench: tools ## compare spool.Append with other stores, side by side (ROUNDS=5 BENCHTIME=1s BENCH=regexp SCALE=1)
+	spool/bench/run
+
+.PHONY: bench-all
+bench-all: tools ## run all benchmarks of this module
 	$(GO) test -run '^$$' -bench . -benchmem $(GOTESTFLAGS) ./...
 
 .PHONY: lint
@@ -63,15 +67,18 @@ vet: ## run go vet for this system, macOS and Windows
 	$(GO) vet ./...
 	CGO_ENABLED=0 GOOS=darwin $(GO) vet ./...
 	CGO_ENABLED=0 GOOS=windows $(GO) vet ./...
+	cd spool/bench && $(GO) vet ./...
 
 .PHONY: tidy
 tidy: ## tidy go.mod and go.sum
 	$(GO) mod tidy
+	cd spool/bench && $(GO) mod tidy
 
 .PHONY: tidy-check
 tidy-check: ## fail if tidy would change something, or a module is not what it was
 	$(GO) mod tidy -diff
 	$(GO) mod verify
+	cd spool/bench && $(GO) mod tidy -diff && $(GO) mod verify
 
 .PHONY: vuln
 vuln: ## look for known vulnerabilities; needs the vulnerability database online, so not in check
@@ -86,7 +93,7 @@ check: ## all that must pass before a commit; what CI runs
 	@$(MAKE) --no-print-directory test
 
 .PHONY: tools
-tools: ## install redis-server and a C compiler if they are missing
+tools: ## install redis-server, strace and a C compiler if they are missing
 	@.ci/tools
 
 .PHONY: clean

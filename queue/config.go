@@ -37,6 +37,9 @@ type Config struct {
 	// that of the caller's context and of the sockets, 5 s each.
 	EnqueueTimeout time.Duration
 
+	// Spool bounds what the spool takes of its disk.
+	Spool SpoolConfig
+
 	// DrainOnly makes a Producer that replays what dead processes left and takes
 	// no jobs: it creates nothing, SpoolDir must exist, and Enqueue returns
 	// ErrDrainOnly.
@@ -45,6 +48,25 @@ type Config struct {
 	// Logger gets one line when an outage begins, one when it ends, and what
 	// needs a person. Nil means slog.Default().
 	Logger *slog.Logger
+}
+
+// SpoolConfig bounds what the spool takes of its disk. A full spool is an error to the
+// caller, ErrFull; nothing in it is ever dropped to make room.
+type SpoolConfig struct {
+	// MaxBytes bounds the disk blocks of everything in SpoolDir, other processes'
+	// shares included. Zero means spool.DefaultMaxBytes, 1 GiB. Negative means no
+	// bound.
+	MaxBytes int64
+
+	// MinFreeBytes is what is left free on the disk. Zero means
+	// spool.DefaultMinFreeBytes, 64 MiB, but at most 5 % of the file system. Negative
+	// means nothing.
+	MinFreeBytes int64
+
+	// Timeout bounds the wait for a disk that does not answer. Then Enqueue fails
+	// with ErrMaybeStored, and later calls at once, until it answers. Zero means
+	// spool.DefaultTimeout, 5 s. Negative means no bound.
+	Timeout time.Duration
 }
 
 // normalized returns a copy with defaults in place, or every complaint at once.

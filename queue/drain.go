@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/jobspool/jobspool/spool"
 )
 
 // drain waits until nothing is left of what is spooled now.
@@ -47,6 +49,9 @@ func (r *replayer) leftovers(adoptErr error) error {
 	}
 	if st.DeadLetters > 0 {
 		errs = append(errs, fmt.Errorf("queue: drain: %d dead letters are left", st.DeadLetters))
+	}
+	if n := st.Settled[spool.Unreadable]; n > 0 {
+		errs = append(errs, fmt.Errorf("queue: drain: %d jobs cannot be read, what there is of them is in quarantine", n))
 	}
 	if len(st.Bad) > 0 {
 		errs = append(errs, fmt.Errorf("queue: drain: %d segments cannot be read, first %s", len(st.Bad), st.Bad[0]))

@@ -15,6 +15,11 @@ var (
 	// the middle of the commit: the job may be in the spool, and be replayed.
 	ErrMaybeStored = errors.New("queue: the job may be in the spool all the same")
 
+	// ErrFull is wrapped by an error of Enqueue when Redis could not be reached and
+	// the spool has reached a bound of Config.Spool or the end of the disk. The job
+	// is not in the spool.
+	ErrFull = errors.New("queue: the spool is full")
+
 	// ErrIncompatible is returned by New when the asynq this program is built
 	// with speaks to Redis in a way this package does not know.
 	ErrIncompatible = errors.New("queue: asynq speaks differently than this package knows")

@@ -56,6 +56,7 @@ func New(cfg Config) (*Producer, error) {
 	}
 	p.spool, err = spool.Open(spool.Options{
 		Dir: cfg.SpoolDir, Target: cfg.Target, AdoptOnly: cfg.DrainOnly, Logger: cfg.Logger,
+		MaxBytes: cfg.Spool.MaxBytes, MinFreeBytes: cfg.Spool.MinFreeBytes, Timeout: cfg.Spool.Timeout,
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("queue: %w", err), p.composer.close(), client.Close())
@@ -87,8 +88,8 @@ func (p *Producer) Enqueue(task *asynq.Task, opts ...asynq.Option) (*asynq.TaskI
 // only lies on disk.
 //
 // Other errors: [ErrClosed], [ErrDrainOnly]. When Redis and the disk both fail
-// the error wraps both causes, [ErrMaybeEnqueued] if Redis may have the job and
-// [ErrMaybeStored] if the disk may. When Redis refuses this one job for good, its
+// the error wraps both causes, [ErrMaybeEnqueued] if Redis may have the job,
+// [ErrMaybeStored] if the disk may, [ErrFull] if that has no room. When Redis refuses this one job for good, its
 // reply is returned and nothing is spooled.
 func (p *Producer) EnqueueContext(ctx context.Context, task *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, error) {
 	p.running.RLock()
@@ -191,8 +192,11 @@ func (p *Producer) outageError() error {
 // bothFailed says what is known of a job that neither Redis nor the spool took.
 func bothFailed(j job, redisErr, spoolErr error) error {
 	err := spoolErr
-	if errors.Is(spoolErr, spool.ErrMaybeStored) {
+	switch {
+	case errors.Is(spoolErr, spool.ErrMaybeStored):
 		err = fmt.Errorf("%w: %w", ErrMaybeStored, spoolErr)
+	case errors.Is(spoolErr, spool.ErrFull):
+		err = fmt.Errorf("%w: %w", ErrFull, spoolErr)
 	}
 	if redisErr != nil {
 		err = fmt.Errorf("%w; %w", redisErr, err)

@@ -145,17 +145,18 @@ func (r *replayer) complain(last *string, msg string, err error) {
 // to send. It returns the number of records that were settled. An error means
 // that Redis or the disk is in trouble.
 func (r *replayer) step(size int) (n int, err error) {
+	ctx, cancel := context.WithTimeout(r.ctx, batchTimeout)
+	defer cancel()
 	if len(r.unsettled) > 0 {
-		return r.settle(nil)
+		n, err := r.settle(nil)
+		return n, r.withoutDisk(ctx, err)
 	}
 	entries, err := r.p.spool.Read(size, batchBytes)
 	r.complain(&r.readErr, "queue: the spool cannot be read", err)
 	if err != nil {
-		return 0, err
+		return 0, r.withoutDisk(ctx, err)
 	}
 	generation, _ := r.p.breaker.allow()
-	ctx, cancel := context.WithTimeout(r.ctx, batchTimeout)
-	defer cancel()
 	settlements, redisErr := r.replay(ctx, entries)
 	if len(settlements) > 0 {
 		if n, err = r.settle(settlements); err != nil {
@@ -173,6 +174,15 @@ func (r *replayer) step(size int) (n int, err error) {
 		r.p.failed(generation, false, redisErr)
 	}
 	return n, redisErr
+}
+
+// withoutDisk ends an outage that is over although the disk is in trouble: live jobs do
+// not need it. It returns err.
+func (r *replayer) withoutDisk(ctx context.Context, err error) error {
+	if err != nil && r.p.breaker.open() && r.p.sender.probe(ctx, r.probeQueue()) == nil {
+		r.p.recovered()
+	}
+	return err
 }
 
 func (r *replayer) probeQueue() string {

@@ -8,8 +8,9 @@ import (
 
 // Stats is what a Producer has done since New, and what it holds now.
 //
-// The books balance: Accepted = Sent + Spooled, and Spooled + Adopted = Replayed
-// + AlreadyThere + Superseded + Dead + Removed + Pending.
+// The books balance: Accepted = Sent + Spooled, and Spooled + Adopted + Retried =
+// Replayed + AlreadyThere + Superseded + Dead + Removed + Unreadable + Pending. A job
+// that Enqueue refused with ErrMaybeStored may be pending without being Spooled.
 type Stats struct {
 	State       string     `json:"state"` // "up" or "outage"
 	OutageSince *time.Time `json:"outage_since,omitempty"`
@@ -22,20 +23,28 @@ type Stats struct {
 	Spooled  int64 `json:"spooled"`  // written to the spool
 	InDoubt  int64 `json:"in_doubt"` // of Spooled: Redis may have taken it already
 	Adopted  int64 `json:"adopted"`  // pending records that dead processes left
+	Retried  int64 `json:"retried"`  // dead letters made pending again
 
 	Replayed     int64 `json:"replayed"`      // Redis took it at a replay
 	AlreadyThere int64 `json:"already_there"` // Redis had taken it before
 	Superseded   int64 `json:"superseded"`    // another task holds its unique lock
 	Dead         int64 `json:"dead"`          // set aside as dead letters
 	Removed      int64 `json:"removed"`       // taken out by a person
+	Unreadable   int64 `json:"unreadable"`    // damaged on disk; what there is of them is in quarantine
 
 	Pending      int        `json:"pending"` // waits in the spool
 	PendingBytes int64      `json:"pending_bytes"`
 	Oldest       *time.Time `json:"oldest,omitempty"` // when the oldest pending one was accepted
 	DeadLetters  int        `json:"dead_letters"`     // that lie in the spool, also from before
 
-	Foreign int      `json:"foreign"`       // owners of another target in SpoolDir
-	Bad     []string `json:"bad,omitempty"` // segment files that cannot be read
+	SpoolUsedBytes int64         `json:"spool_used_bytes"` // disk blocks of everything in SpoolDir
+	SpoolLeftBytes int64         `json:"spool_left_bytes"` // that it may still take
+	SpoolFullIn    time.Duration `json:"spool_full_in_ns"` // until then at the rate of the last minute; zero if it does not grow
+	SpoolStalled   bool          `json:"spool_stalled"`    // the disk does not answer
+
+	Foreign     int      `json:"foreign"`       // owners of another target in SpoolDir
+	Bad         []string `json:"bad,omitempty"` // segment files that cannot be read
+	Quarantined int64    `json:"quarantined"`   // damaged segment files put into quarantine
 }
 
 // States of Stats.
@@ -53,7 +62,10 @@ func (p *Producer) Stats() Stats {
 		Sent: p.counters.sent.Load(), Spooled: p.counters.spooled.Load(), InDoubt: p.counters.inDoubt.Load(), Adopted: sp.Adopted,
 		Replayed: sp.Settled[spool.Delivered], AlreadyThere: sp.Settled[spool.AlreadyThere],
 		Superseded: sp.Settled[spool.Superseded], Dead: sp.Settled[spool.Dead], Removed: sp.Settled[spool.Removed],
-		Pending: sp.Pending, PendingBytes: sp.PendingBytes, DeadLetters: sp.DeadLetters, Foreign: sp.Foreign, Bad: sp.Bad,
+		Retried: sp.Retried, Unreadable: sp.Settled[spool.Unreadable],
+		Pending: sp.Pending, PendingBytes: sp.PendingBytes, DeadLetters: sp.DeadLetters,
+		SpoolUsedBytes: sp.UsedBytes, SpoolLeftBytes: sp.LeftBytes, SpoolFullIn: sp.FullIn, SpoolStalled: sp.Stalled,
+		Foreign: sp.Foreign, Bad: sp.Bad, Quarantined: sp.Quarantined,
 	}
 	st.Accepted = st.Sent + st.Spooled
 	if !sp.Oldest.IsZero() {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,14 +16,20 @@ import (
 
 // Adopt takes over every dead owner of the same target in the SpoolDir. It
 // returns how many pending records came with them. Owners that live are left
-// alone, those of another target too; what cannot be read stays where it is and
-// is reported by Stats.
+// alone, those of another target too. What is damaged is salvaged; what cannot be
+// read for another reason stays where it is, is reported by Stats, and tried again by
+// the next Adopt. An owner of another user is an error that wraps [ErrOtherUser].
 func (s *Spool) Adopt() (records int, err error) {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	if s.closed {
-		return 0, ErrClosed
-	}
+	return exclusively(s, func() (int, error) {
+		s.room.look()
+		n := s.retryBad()
+		more, err := s.adoptDead()
+		return n + more, err
+	})
+}
+
+// adoptDead takes over the dead owners.
+func (s *Spool) adoptDead() (records int, err error) {
 	dirs, err := os.ReadDir(s.opts.Dir)
 	if err != nil {
 		return 0, fmt.Errorf("spool: adopt: %w", err)
@@ -33,7 +40,7 @@ func (s *Spool) Adopt() (records int, err error) {
 		if !d.IsDir() || strings.HasPrefix(d.Name(), hiddenPrefix) || s.owner(d.Name()) != nil {
 			continue
 		}
-		id, err := readIdentity(filepath.Join(s.opts.Dir, d.Name()))
+		id, err := identify(filepath.Join(s.opts.Dir, d.Name()))
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			err = sweep(s.opts.Dir, d.Name())
@@ -55,26 +62,59 @@ func (s *Spool) Adopt() (records int, err error) {
 }
 
 func (s *Spool) adopt(name string) (records int, err error) {
-	o, err := adoptOwner(s.opts.Dir, name, s.opts.mmapBytes())
+	o, err := adoptOwner(s.opts.Dir, name)
 	if o == nil {
 		return 0, err
 	}
-	for _, seg := range o.segs {
-		records += seg.meta.Load().pending()
-	}
-	for _, text := range o.bad {
-		s.reportBad(text)
-	}
-	s.adoptions.Add(int64(records))
 	s.mu.Lock()
 	s.adopted = append(s.adopted, o)
 	slices.SortFunc(s.adopted, func(a, b *owner) int { return cmp.Compare(a.name, b.name) })
-	segs := slices.Clone(o.segs)
 	s.mu.Unlock()
-	for _, seg := range segs {
-		err = errors.Join(err, s.dropIfEmpty(o, seg))
+	paths, err := listSegments(o.dir)
+	for _, path := range paths {
+		records += s.enrol(o, path)
 	}
-	return records, errors.Join(err, s.releaseIfEmpty(o))
+	s.tidy(s.releaseIfEmpty(o))
+	return records, err
+}
+
+// enrol adds a segment to a share, salvaging it first if it is damaged, and returns how
+// many records it has pending.
+func (s *Spool) enrol(o *owner, path string) (records int) {
+	seg, err := openSegment(path, s.opts.mmapBytes())
+	if errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) {
+		var report Quarantined
+		report, err = s.salvage(o, seg, err)
+		s.adoptions.Add(int64(report.Unreadable))
+		s.settled[Unreadable].Add(int64(report.Unreadable))
+	}
+	if err != nil {
+		s.reportBad(o, path, err)
+		return 0
+	}
+	s.mu.Lock()
+	delete(o.bad, path)
+	o.segs = append(o.segs, seg)
+	slices.SortFunc(o.segs, func(a, b *segment) int { return cmp.Compare(a.path, b.path) })
+	s.mu.Unlock()
+	records = seg.state.Load().pending()
+	s.adoptions.Add(int64(records))
+	s.tidy(s.shrink(o, seg))
+	return records
+}
+
+// retryBad tries the segments again that could not be used.
+func (s *Spool) retryBad() (records int) {
+	for _, o := range s.owners() {
+		s.mu.Lock()
+		paths := slices.Sorted(maps.Keys(o.bad))
+		s.mu.Unlock()
+		for _, path := range paths {
+			records += s.enrol(o, path)
+		}
+		s.tidy(s.releaseIfEmpty(o))
+	}
+	return records
 }
 
 // lockOwner takes the lock of a dead owner. It returns nil for one that lives or
@@ -107,27 +147,22 @@ func lockOwner(dir string) (*flock.Flock, error) {
 	return nil, errors.Join(err, lock.Unlock())
 }
 
-// adoptOwner takes over a dead owner's share. It returns nil where there is
+// adoptOwner takes the lock of a dead owner's share. It returns nil where there is
 // nothing to take over.
-func adoptOwner(spoolDir, name string, mmapBytes int) (*owner, error) {
+func adoptOwner(spoolDir, name string) (*owner, error) {
 	dir := filepath.Join(spoolDir, name)
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if uid, other := otherUser(fi); other {
+		return nil, fmt.Errorf("%w: of uid %d, this process runs as uid %d; run it as that user", ErrOtherUser, uid, os.Geteuid())
+	}
 	lock, err := lockOwner(dir)
 	if lock == nil {
 		return nil, err
 	}
-	o := &owner{name: name, dir: dir, lock: lock}
-	paths, err := listSegments(dir)
-	if err != nil {
-		return nil, errors.Join(err, o.unlock())
-	}
-	for _, path := range paths {
-		if seg, err := openSegment(path, mmapBytes); err != nil {
-			o.addBad(path, err)
-		} else {
-			o.segs = append(o.segs, seg)
-		}
-	}
-	return o, nil
+	return &owner{name: name, dir: dir, lock: lock, bad: map[string]string{}}, nil
 }
 
 // sweep removes what is left of an owner whose removal, or creation, was

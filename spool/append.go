@@ -3,133 +3,43 @@ package spool
 import (
 	"errors"
 	"fmt"
-	"runtime"
-	"sync"
+	"os"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
-const (
-	// maxCommitBytes bounds what one commit takes, so that one large caller does
-	// not make all others wait.
-	maxCommitBytes = 8 << 20
+// DefaultMaxRecordBytes is the length up to which a record is taken.
+const DefaultMaxRecordBytes = 16 << 20
 
-	// regroup is how long the writer yields to the callers it has just woken, so
-	// that the next commit holds as many as the last. Longest useful wait as
-	// measured for design.md; about one fsync.
-	regroup = 100 * time.Microsecond
-)
+// maxAppendBytes bounds what one Append takes: it is one commit to one segment.
+const maxAppendBytes = 64 << 20
 
-// appendCall is one waiting Append.
-type appendCall struct {
-	records [][]byte
-	size    int
-	done    chan error // buffered: the writer never waits for a caller
+// encoded is a record on its way to the disk.
+type encoded struct {
+	value []byte
+	tie   uint32 // that value is sealed with
+	class string
+	at    int64
 }
 
-// writer is the one goroutine that appends. It takes all waiting callers into one
-// commit and wakes them when that is durable.
-type writer struct {
-	commit func([][]byte) error
-	ended  chan struct{}
-
-	mu      sync.Mutex
-	cond    *sync.Cond // signals waiting and closed
-	waiting []*appendCall
-	closed  bool
-}
-
-func startWriter(commit func([][]byte) error) *writer {
-	w := &writer{commit: commit, ended: make(chan struct{})}
-	w.cond = sync.NewCond(&w.mu)
-	go w.run()
-	return w
-}
-
-// append waits until the records are durable, or could not be made so.
-func (w *writer) append(records [][]byte) error {
-	c := &appendCall{records: records, done: make(chan error, 1)}
-	for _, r := range records {
-		c.size += len(r)
-	}
-	w.mu.Lock()
-	if w.closed {
-		w.mu.Unlock()
-		return ErrClosed
-	}
-	w.waiting = append(w.waiting, c)
-	w.cond.Signal()
-	w.mu.Unlock()
-	return <-c.done
-}
-
-// close lets the calls that wait be written and ends the goroutine.
-func (w *writer) close() {
-	w.mu.Lock()
-	w.closed = true
-	w.cond.Signal()
-	w.mu.Unlock()
-	<-w.ended
-}
-
-func (w *writer) run() {
-	defer close(w.ended)
-	last := 0
-	for {
-		calls := w.next(last)
-		if calls == nil {
-			return
-		}
-		last = len(calls)
-		var records [][]byte
-		for _, c := range calls {
-			records = append(records, c.records...)
-		}
-		err := w.commit(records)
-		for _, c := range calls {
-			c.done <- err
-		}
-	}
-}
-
-// next waits for calls and takes as many as fit one commit. It yields for a
-// moment while fewer are back than the last commit had. It returns nil when the
-// writer is closed and nobody waits.
-func (w *writer) next(last int) []*appendCall {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for len(w.waiting) == 0 {
-		if w.closed {
-			return nil
-		}
-		w.cond.Wait()
-	}
-	for end := time.Now().Add(regroup); len(w.waiting) < last && time.Now().Before(end); {
-		w.mu.Unlock()
-		runtime.Gosched()
-		w.mu.Lock()
-	}
-	n, size := 0, 0
-	for ; n < len(w.waiting); n++ {
-		size += w.waiting[n].size
-		if n > 0 && size > maxCommitBytes {
-			break
-		}
-	}
-	calls := w.waiting[:n:n]
-	w.waiting = w.waiting[n:]
-	return calls
+// bind ties the value to the place where it is going to lie.
+func (e *encoded) bind(tie uint32) {
+	retie(e.value, e.tie^tie)
+	e.tie = tie
 }
 
 // Append stores the records, in their order, in one commit shared with every
 // other caller that waits. It returns nil when they are durable: after fsync of
-// the file, and of its directory where the file is new. It waits as long as the
-// disk takes.
+// the file, and of its directory where the file is new. It waits for the disk, a
+// commit no longer than Options.Timeout.
 //
 // The records are encoded before Append waits; the caller may reuse their Data
 // afterwards. Safe for concurrent use.
 //
-// Errors: [ErrClosed], [ErrAdoptOnly], [ErrMaybeStored], or the cause for which
-// nothing was stored.
+// Errors: [ErrMaybeStored] where nobody can tell; all others mean that nothing was
+// stored, among them [ErrFull], [ErrTooLarge], [ErrStalled], [ErrClosed],
+// [ErrAdoptOnly], and the disk's own.
 func (s *Spool) Append(records ...Record) error {
 	if s.writer == nil {
 		return ErrAdoptOnly
@@ -137,42 +47,78 @@ func (s *Spool) Append(records ...Record) error {
 	if len(records) == 0 {
 		return nil
 	}
-	encoded := make([][]byte, len(records))
+	batch := make([]encoded, len(records))
+	sum := 0
 	for i, r := range records {
-		encoded[i] = r.encode()
+		batch[i] = encoded{value: r.encode(), class: r.Class, at: unixNano(r.At)}
+		n := len(batch[i].value)
+		if limit := s.opts.MaxRecordBytes; limit >= 0 && n > limit {
+			return fmt.Errorf("%w: a record of %d bytes, the limit is %d", ErrTooLarge, n, limit)
+		}
+		sum += n
 	}
-	return s.writer.append(encoded)
+	if sum > maxAppendBytes && len(records) > 1 {
+		return fmt.Errorf("%w: %d bytes in one call, the limit is %d", ErrTooLarge, sum, maxAppendBytes)
+	}
+	return s.writer.append(batch, sum)
 }
 
-// commit writes records to the active segment. Only the writer calls it.
-func (s *Spool) commit(records [][]byte) error {
+// commit writes records to the active segment, and where it can be told that the
+// segment did not take them, to a new one. It runs on the appending lane.
+func (s *Spool) commit(records []encoded) error {
 	s.active.Lock()
 	defer s.active.Unlock()
+	if s.released {
+		return ErrClosed
+	}
+	err := s.tryCommit(records)
+	if errors.Is(err, errNotTaken) && !errors.Is(err, ErrFull) {
+		err = s.tryCommit(records)
+	}
+	return err
+}
+
+// errNotTaken says that a segment surely did not take what a commit was to bring.
+var errNotTaken = errors.New("nothing was stored")
+
+// tryCommit writes records to the active segment; active is held.
+func (s *Spool) tryCommit(records []encoded) error {
 	seg, err := s.activeSegment()
 	if err != nil {
-		return fmt.Errorf("spool: new segment: %w", err)
+		return fmt.Errorf("spool: new segment: %w", orFull(err))
 	}
-	size, err := seg.append(records)
-	if err != nil {
-		return s.commitFailed(seg, len(records), err)
+	used := seg.usedBytes()
+	err = seg.append(records, s.room)
+	switch {
+	case errors.Is(err, ErrFull) && errors.Is(err, errNotTaken): // no fault of the segment
+		if seg.state.Load().empty() {
+			err = errors.Join(err, s.dropLocked(s.own, seg))
+		}
+		return fmt.Errorf("spool: append: %w", err)
+	case err != nil:
+		return s.commitFailed(seg, records, err)
 	}
-	s.nextSeq += uint64(len(records))
+	s.nextSeq.Add(uint64(len(records)))
 	s.appended.Add(int64(len(records)))
-	if size >= s.opts.SegmentBytes {
+	grown := seg.usedBytes()
+	s.growth.add(grown-used, time.Now())
+	if grown >= s.opts.SegmentBytes {
 		s.active.seg = nil
-		if err := seg.close(); err != nil { // what was appended is durable all the same
+		if err := errors.Join(seg.trim(), seg.close()); err != nil { // what was appended is durable all the same
 			s.opts.Logger.Warn("spool: closing a full segment", "segment", seg.path, "err", err)
 		}
 	}
 	return nil
 }
 
-// activeSegment returns the segment that takes records, a new one if need be.
+// activeSegment returns the segment that takes records, a new one if need be; active
+// is held.
 func (s *Spool) activeSegment() (*segment, error) {
 	if s.active.seg != nil {
 		return s.active.seg, nil
 	}
-	seg, err := createSegment(s.own.dir, s.nextSeq, s.opts.mmapBytes())
+	h := header{Owner: s.own.name, First: s.nextSeq.Load(), Target: s.opts.Target, Created: s.own.started}
+	seg, err := createSegment(s.own.dir, h, s.opts.mmapBytes(), s.room)
 	if err != nil {
 		return nil, err
 	}
@@ -184,20 +130,62 @@ func (s *Spool) activeSegment() (*segment, error) {
 }
 
 // commitFailed retires the segment whose commit failed and finds out what is in
-// it: bbolt may have written the records before the error (H23). Their sequence
-// numbers are never given out again.
-func (s *Spool) commitFailed(seg *segment, n int, cause error) error {
-	first := s.nextSeq
-	s.nextSeq += uint64(n)
+// it: bbolt may have written the records before the error (H23). A later fsync that
+// succeeds would prove nothing about earlier pages (H24), so the segment takes no more.
+// The sequence numbers are never given out again.
+func (s *Spool) commitFailed(seg *segment, records []encoded, cause error) error {
+	first := s.nextSeq.Load()
+	s.nextSeq.Add(uint64(len(records)))
 	s.active.seg = nil
-	stored, err := seg.has(first)
-	switch {
-	case err != nil || stored:
-		return errors.Join(fmt.Errorf("%w: %w", ErrMaybeStored, errors.Join(cause, err)), seg.close())
-	case seg.meta.Load().empty():
-		err = s.dropLocked(s.own, seg) // a full disk must not fill with empty segments
-	default:
-		err = seg.close()
+	s.opts.Logger.Error("spool: a commit failed, its segment takes no more records", "segment", seg.path, "err", cause)
+	err := seg.close()
+	if !errors.Is(cause, errNotTaken) {
+		st, rerr := readState(seg.path)
+		if rerr != nil {
+			return fmt.Errorf("%w: %w", ErrMaybeStored, errors.Join(cause, err, rerr))
+		}
+		if st.Next > first {
+			seg.state.Store(st)
+			s.appended.Add(int64(len(records)))
+			return fmt.Errorf("%w: %w", ErrMaybeStored, errors.Join(cause, err))
+		}
 	}
-	return errors.Join(fmt.Errorf("spool: append: %w", cause), err)
+	if seg.state.Load().empty() { // a failing disk must not fill with empty segments
+		err = errors.Join(err, s.dropLocked(s.own, seg))
+	}
+	return errors.Join(fmt.Errorf("spool: append: %w: %w", errNotTaken, orFull(cause)), err)
+}
+
+// append adds records in one commit.
+func (s *segment) append(records []encoded, room *room) error {
+	record := s.header.ties().of(kindRecord)
+	return s.commit(appendCost(records)+slack(), room, func(tx *bolt.Tx, st *state) error {
+		b := tx.Bucket([]byte(bucketRecords))
+		b.FillPercent = fillPercent
+		for i := range records {
+			r := &records[i]
+			r.bind(record(st.Next))
+			if err := b.Put(key(st.Next), r.value); err != nil {
+				return err
+			}
+			st.add(r.class, len(r.value), r.at)
+			st.Next++
+		}
+		return nil
+	})
+}
+
+// appendCost is how many bytes of pages a commit of these records takes at most: the
+// records, what stays empty in their pages, and the path of pages above them.
+func appendCost(records []encoded) int64 {
+	page := int64(os.Getpagesize())
+	cost := slack()
+	for _, r := range records {
+		n := int64(len(r.value)) + 24 // bbolt's element and key
+		cost += n + n/4
+		if n > page/8 {
+			cost += page
+		}
+	}
+	return cost
 }

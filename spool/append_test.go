@@ -12,8 +12,8 @@ import (
 
 func TestWaitingCallersShareOneCommit(t *testing.T) {
 	gate, entered := make(chan struct{}), make(chan int, 100)
-	w := spool.StartWriter(func(records [][]byte) error {
-		entered <- len(records)
+	w := spool.NewWriter(func(records int) error {
+		entered <- records
 		<-gate
 		return nil
 	})
@@ -35,7 +35,6 @@ func TestWaitingCallersShareOneCommit(t *testing.T) {
 	}
 	close(gate)
 	wg.Wait()
-	w.Close()
 	if len(entered) != 0 {
 		t.Fatal("more commits than records")
 	}
@@ -43,8 +42,7 @@ func TestWaitingCallersShareOneCommit(t *testing.T) {
 
 func TestEveryCallerLearnsOfAFailedCommit(t *testing.T) {
 	cause := errors.New("disk on fire")
-	w := spool.StartWriter(func([][]byte) error { return cause })
-	defer w.Close()
+	w := spool.NewWriter(func(int) error { return cause })
 	var wg sync.WaitGroup
 	for range 10 {
 		wg.Go(func() {

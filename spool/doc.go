@@ -6,33 +6,63 @@
 //
 // # What lies on disk
 //
-//	SpoolDir/                    0700, shared by any number of processes
+//	SpoolDir/                         0700, shared by any number of processes
 //	  20261123T202838.123-1a2b3c4d/   one owner: one open Spool's share
-//	    LOCK                     flock held = the owner is alive
-//	    identity                 JSON: target, host, pid, start (no secrets)
-//	    0000000000000001.seg     a segment; named by its first sequence number
+//	    LOCK                          flock held = the owner is alive
+//	    identity                      JSON: target, host, pid, start (no secrets)
+//	    0000000000000001.seg          a segment; named by its first sequence number
 //	    000000000000a3f1.seg
+//	  quarantine/                     damaged segments as they were found, for ever
+//	    20261123T202838.123-1a2b3c4d.0000000000000001.1.seg
+//	    20261123T202838.123-1a2b3c4d.0000000000000001.1.seg.json
 //
 // A Spool creates an owner directory of its own, locks it, and then gives it its
 // identity: whoever sees an owner can tell whether it lives. A Spool appends to
 // its own segments only. It adopts an owner whose lock is free by taking that lock,
 // and settles the dead owner's records in place. The lock decides, never the pid:
-// pids are reused and hosts differ.
+// pids are reused and hosts differ. After it has the lock, an adopter compares the
+// file it has locked with the one that has the name (H34): the owner may have been
+// emptied and removed in between.
 //
-// # A segment
+// # A segment, format version 1
 //
-// A segment is one bbolt file that only grows:
+// A segment is one bbolt file that is only added to. It has four buckets:
 //
-//	meta     one fixed-size value: first and next sequence number, watermark,
-//	         counters by outcome
-//	records  8-byte big-endian sequence number -> record with its CRC32C
+//	meta     header -> owner, first sequence number, target, creation; written once
+//	         state  -> what the segment counts; written with every commit
+//	records  sequence number -> record
 //	held     sequence number -> attempts: below the watermark, yet pending
-//	dead     sequence number -> reason, time, attempts: a dead letter
+//	dead     sequence number -> attempts, time, reason: a dead letter
+//
+// Sequence numbers are 8 bytes, big-endian, and never given out twice in an owner.
+// Every value is sealed, and every field in it is a varint or a string behind its
+// length:
+//
+//	0         1                 5
+//	+---------+-----------------+--------------------------------------------
+//	| version | CRC32C XOR tie  | header:  owner | first | target | created
+//	|    1    |                 | state:   commits | next | watermark | held
+//	|         |                 |          | pending bytes | dead bytes | oldest
+//	|         |                 |          | n, n counts by outcome
+//	|         |                 |          | n, n classes: name, count, bytes, first
+//	|         |                 | record:  at | lock until | id | class | lock | data
+//	|         |                 | held:    attempts
+//	|         |                 | dead:    attempts | since | reason
+//	+---------+-----------------+--------------------------------------------
+//
+// The checksum is of the version and the fields. The tie is the CRC32C of the kind of
+// value (one byte), the owner's name, the segment's first sequence number and the
+// value's own (8 bytes each), so a value found anywhere else is not taken for good; the
+// header's tie is 0. A record holds the fields of the job, never a script's arguments
+// (H41).
+//
+// A value, an identity or a segment of another version is kept, reported by
+// [Spool.Stats], and left alone: so does an older program with a newer one's files.
+// A format that is no bbolt file with such a header must use another suffix than .seg.
 //
 // Settling a batch is one commit that moves the watermark and writes the few
 // exceptions. No record is deleted one by one: deletes inside bbolt need free
-// pages, fail on a full disk and fragment the file. The file is unlinked when
-// everything in it is settled and it holds no dead letter.
+// pages, fail on a full disk and fragment the file.
 //
 //	first        watermark                next
 //	  |-----------|------------------------|
@@ -40,18 +70,85 @@
 //	   but held,
 //	   dead
 //
-// pending = held + next - watermark.
+// pending = held + next - watermark, and next - first = pending + all counts by outcome.
+//
+// The file is unlinked when everything in it is settled and it holds no dead letter.
+// One that is settled but for a few records is written anew with those alone, under
+// the same name.
 //
 // # Durability
 //
 // [Spool.Append] returns nil after the commit that holds the record has been
-// fsynced, and the directory too where the commit created the file. All callers
-// waiting at that moment share one commit. [Spool.Settle] is durable on return.
+// fsynced, and the directory too where the commit created the file (H36). All callers
+// waiting at that moment share one commit; there is one writer, never bbolt's Batch,
+// whose panics are nobody's to catch (H29). [Spool.Settle] is durable on return.
 //
-// # What is not here yet
+// A commit that fails is a fault of its segment, which takes no more records: bbolt
+// would carry on after a failed fsync as if nothing had happened (H24). Its file is then
+// read back without bbolt. If the commit's state is not there, the same records go to a
+// new segment, and the caller hears of it only if that fails as well. If it is there,
+// nobody knows whether it will be after a crash: the caller gets [ErrMaybeStored] (H23).
 //
-// Bounds on the bytes on disk, salvage of a damaged segment and the fixed format
-// v1. A segment that cannot be opened is left untouched, reported by
-// [Spool.Stats] and skipped. A record whose CRC does not match is set aside as a
-// dead letter.
+// What the disk, its controller and the file system claim to have synced is believed:
+// a disk that lies, and ext4 with fast_commit on the kernels that bbolt names, can lose or tear
+// what was acknowledged. Tested on ext4 and tmpfs.
+//
+// # Space
+//
+// Blocks are reserved ahead of their use, in steps that grow from 256 KiB to 8 MiB, and
+// Options.MaxBytes and Options.MinFreeBytes are checked with each step. So a full disk is
+// met before a record is taken, never in the middle of a commit, and what settling needs
+// is always left (H32): replay goes on. [ErrFull] is all that happens; nothing is
+// dropped. Reserved blocks are written with zeros a little ahead of the records, since
+// every commit into blocks that were merely reserved costs a write of the file system's
+// journal.
+//
+// bbolt files never shrink (H31), so segments end at Options.SegmentBytes and go
+// as a whole. bbolt's memory map is twice that from the start: growing it waits for
+// readers (H30), and fails for good where memory has run out (H25). If it fails all the
+// same, the handle is closed and the file opened anew. On 32-bit systems and on Windows
+// the map is as large as the file (H39). No read transaction outlives one call,
+// or a thousand records.
+//
+// # Damage
+//
+// bbolt trusts its pages. A segment is opened only if its meta pages, its length and its
+// freelist make sense (H26, H28, H35); an empty file is damage, not a new database;
+// NoFreelistSync is off, so that bbolt starts no goroutine of its own that might panic
+// (H28). A page that is wrong makes bbolt panic (H27), and one that is missing is a
+// fault in its memory map (H26): both are caught, and the handle is abandoned with the
+// locks that bbolt may hold. Every value has its checksum.
+//
+// A segment that is found damaged gets a second name in quarantine, with a report beside
+// it, and is replaced by what can be read of it: first what the tree leads to, then
+// copies that earlier commits have left in other pages. A checksum decides what is a
+// record. Records keep their sequence numbers. What was settled stays settled as far
+// as the newest readable state tells; a record of which it cannot be told whether it was
+// delivered becomes a dead letter that says so. What is lost is counted as [Unreadable].
+// Nothing is deleted because it cannot be read. Without space for the salvaged records
+// the segment stays where it is, is reported, and tried again by the next
+// [Spool.Adopt].
+//
+// Slices that bbolt hands out die with their transaction (H37): everything this package
+// returns is a copy.
+//
+// # A disk that does not answer
+//
+// Everything that touches the disk runs on one of two lanes, one for appending and one
+// for all else, one operation at a time. What takes longer than Options.Timeout is left
+// behind: its caller gets [ErrStalled], or [ErrMaybeStored] where it was appending, and
+// others are refused at once until it has ended. [Spool.Stats] never touches the disk.
+// A page fault in bbolt's memory map is the exception nobody can bound: the segment that
+// is read is asked into the page cache first, but the kernel may have dropped it again.
+//
+// # Where to put it
+//
+// On a local disk that outlives the process and, in a cluster, the pod (H40). [Open]
+// warns where SpoolDir is on tmpfs, on a container's own overlay, on FUSE, or on a network
+// file system: there flock may not keep two hosts apart, or may hang (H33). bbolt's own
+// lock on a file is waited for no longer than 2 s, and only a tool that reads can hold
+// it. Files are 0600 and directories 0700 whatever the umask, and an owner of another
+// user is an error, not adopted: what was written there, its user's processes could not
+// read (H38). Only Open and Backup create anything: [Inspect], [Verify] and AdoptOnly do
+// not, so a mistyped path is an error (H35).
 package spool

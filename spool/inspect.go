@@ -9,11 +9,9 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-)
 
-// ErrNotSpool is returned by Inspect for a directory that holds something, but no
-// owner.
-var ErrNotSpool = errors.New("spool: not a SpoolDir")
+	"github.com/jobspool/jobspool/spool/internal/pages"
+)
 
 // OwnerInfo is one owner as it is seen from outside.
 type OwnerInfo struct {
@@ -23,8 +21,8 @@ type OwnerInfo struct {
 	Segments int   // files
 	Bytes    int64 // their length
 
-	// What the segments hold. Known only of owners that are not alive: bbolt keeps
-	// others out of a file in use.
+	// What the segments hold. Known only of owners that are not alive: a file in use
+	// changes while it is read.
 	Pending      int
 	PendingBytes int64
 	Oldest       time.Time // zero without a pending record
@@ -44,14 +42,14 @@ func Inspect(dir string) ([]OwnerInfo, error) {
 	var owners []OwnerInfo
 	others := 0
 	for _, e := range entries {
-		if e.Name() != "lost+found" { // at the root of a volume
+		if e.Name() != "lost+found" && e.Name() != quarantineName { // the first is at the root of a volume
 			others++
 		}
 		if !e.IsDir() || strings.HasPrefix(e.Name(), hiddenPrefix) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		id, err := readIdentity(path)
+		id, err := identify(path)
 		if errors.Is(err, os.ErrNotExist) {
 			if paths, err := listSegments(path); err != nil || len(paths) == 0 || !isOwnerName(e.Name()) {
 				continue // not an owner, or one that is just coming or going
@@ -105,27 +103,73 @@ func (o *OwnerInfo) look(dir string) error {
 
 // count adds what a segment of a dead owner holds.
 func (o *OwnerInfo) count(path string) error {
-	s := &segment{path: path, readOnly: true}
-	if err := s.load(); err != nil {
-		return errors.Join(err, s.close())
+	st, err := readState(path)
+	if err != nil {
+		return err
 	}
-	m := s.meta.Load()
-	o.Pending += m.pending()
-	o.PendingBytes += int64(m.PendingBytes)
-	o.DeadLetters += int(m.Counts[Dead])
-	if m.pending() > 0 && o.Oldest.IsZero() {
-		o.Oldest = s.oldest()
+	o.Pending += st.pending()
+	o.PendingBytes += int64(st.PendingBytes)
+	o.DeadLetters += int(st.Counts[Dead])
+	if st.pending() > 0 {
+		o.Oldest = earlier(o.Oldest, timeOf(st.Oldest))
 	}
-	return s.close()
+	return nil
 }
 
-// lockHeld reports whether somebody holds the lock. It never creates the file, and
-// holds a shared lock for the moment of the look.
+// readState reads what a segment counts, without bbolt.
+func readState(path string) (*state, error) {
+	v, err := readMeta(path)
+	if err == nil && v.state == nil {
+		err = fmt.Errorf("%w: a segment without its state: %w", ErrDamaged, errors.Join(v.why...))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v.state, nil
+}
+
+// readHeader reads where a segment belongs, without bbolt.
+func readHeader(path string) (header, error) {
+	v, err := readMeta(path)
+	if err == nil && v.header.Owner == "" {
+		err = fmt.Errorf("%w: a segment without its header: %w", ErrDamaged, errors.Join(v.why...))
+	}
+	if err != nil {
+		return header{}, err
+	}
+	return v.header, nil
+}
+
+// readMeta reads the newest header and state of a segment that bbolt could open.
+func readMeta(path string) (*salvaged, error) {
+	first, _ := firstOf(path)
+	v := &salvaged{header: header{First: first}}
+	err := withPages(path, func(f *pages.File) error {
+		if err := f.Check(); err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		return v.takeMeta(func(fn func(k, b []byte)) { v.note(f.Walk(bucketMeta, pairs(fn))) })
+	})
+	return v, err
+}
+
+// lockHeld reports whether somebody holds the lock.
 func lockHeld(path string) (bool, error) {
+	held := true
+	err := whileDead(path, func() error {
+		held = false
+		return nil
+	})
+	return held && err == nil, err
+}
+
+// whileDead runs fn if nobody holds the lock, and keeps others from taking it meanwhile.
+// It never creates the file.
+func whileDead(path string, fn func() error) error {
 	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
 	free, err := lock.TryRLock()
-	if err != nil {
-		return false, err
+	if err != nil || !free {
+		return err
 	}
-	return !free, lock.Unlock()
+	return errors.Join(fn(), lock.Unlock())
 }

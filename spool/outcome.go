@@ -2,6 +2,7 @@ package spool
 
 import (
 	"fmt"
+	"time"
 )
 
 // Outcome says what became of a record.
@@ -21,6 +22,9 @@ const (
 	Dead
 	// Removed: a person took the record out.
 	Removed
+	// Unreadable: the record's bytes are damaged. What there is of them lies in
+	// quarantine. Settle does not take it: only salvage finds it out.
+	Unreadable
 
 	outcomes // how many there are
 )
@@ -39,6 +43,8 @@ func (o Outcome) String() string {
 		return "dead"
 	case Removed:
 		return "removed"
+	case Unreadable:
+		return "unreadable"
 	case outcomes:
 	}
 	return fmt.Sprintf("outcome %d", uint8(o))
@@ -50,6 +56,7 @@ type Position struct {
 	segment uint64 // its first sequence number
 	seq     uint64
 	size    int // encoded bytes
+	class   string
 }
 
 // Seq is the record's sequence number within its owner; it grows with time.
@@ -60,6 +67,13 @@ type Entry struct {
 	Record
 	Position Position
 	Attempts int // how often the record was Kept before
+}
+
+// DeadLetter is a record that was set aside.
+type DeadLetter struct {
+	Entry
+	Reason string
+	Since  time.Time // when it was set aside
 }
 
 // Settlement is the outcome of one entry.

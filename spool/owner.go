@@ -56,25 +56,35 @@ func readIdentity(dir string) (Identity, error) {
 		return id, fmt.Errorf("%w: identity: %w", ErrDamaged, err)
 	}
 	if id.Version != identityVersion {
-		return id, fmt.Errorf("%w: identity version %d, this program knows %d", ErrDamaged, id.Version, identityVersion)
+		return id, fmt.Errorf("identity: %w %d, this program knows %d", ErrVersion, id.Version, identityVersion)
 	}
 	return id, nil
 }
 
-// owner is a share of the spool whose lock this process holds.
-type owner struct {
-	name string
-	dir  string
-	lock *flock.Flock
-	segs []*segment // oldest first; guarded by Spool.mu
-	bad  []string   // segments that could not be read, as text; guarded by Spool.mu
+// identify returns the identity of an owner or, where that is lost or damaged, what the
+// headers of its segments tell.
+func identify(dir string) (Identity, error) {
+	id, err := readIdentity(dir)
+	if err == nil || errors.Is(err, ErrVersion) {
+		return id, err
+	}
+	paths, _ := listSegments(dir) // without any, err stays
+	for _, path := range paths {
+		if h, herr := readHeader(path); herr == nil && h.Owner == filepath.Base(dir) {
+			return Identity{Version: identityVersion, Target: h.Target, Host: "unknown", Started: h.Created}, nil
+		}
+	}
+	return id, err
 }
 
-// addBad notes that a segment cannot be read, and returns the text of it.
-func (o *owner) addBad(path string, cause error) string {
-	text := filepath.Join(o.name, filepath.Base(path)) + ": " + cause.Error()
-	o.bad = append(o.bad, text)
-	return text
+// owner is a share of the spool whose lock this process holds.
+type owner struct {
+	name    string
+	dir     string
+	started time.Time
+	lock    *flock.Flock
+	segs    []*segment        // oldest first; guarded by Spool.mu
+	bad     map[string]string // paths of segments that cannot be used, and why; guarded by Spool.mu
 }
 
 // createOwner makes an owner directory, locks it, and last gives it its identity:
@@ -84,7 +94,10 @@ func createOwner(spoolDir, target string, now time.Time) (*owner, error) {
 	var err error
 	for range createTries {
 		var o *owner
-		if o, err = tryCreateOwner(spoolDir, newIdentity(target, now)); err == nil {
+		var salt [4]byte
+		_, _ = rand.Read(salt[:]) // never fails, see its documentation
+		name := now.UTC().Format(ownerTime) + "-" + hex.EncodeToString(salt[:])
+		if o, err = makeOwner(spoolDir, name, newIdentity(target, now)); err == nil {
 			return o, syncDir(spoolDir)
 		}
 		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errLocked) {
@@ -99,11 +112,9 @@ const createTries = 10
 // errLocked says that somebody else holds a lock.
 var errLocked = errors.New("locked by another process")
 
-func tryCreateOwner(spoolDir string, id Identity) (*owner, error) {
-	var salt [4]byte
-	_, _ = rand.Read(salt[:]) // never fails, see its documentation
-	name := id.Started.Format(ownerTime) + "-" + hex.EncodeToString(salt[:])
-	o := &owner{name: name, dir: filepath.Join(spoolDir, name)}
+// makeOwner makes a directory and the owner in it. The caller syncs spoolDir.
+func makeOwner(spoolDir, name string, id Identity) (*owner, error) {
+	o := &owner{name: name, dir: filepath.Join(spoolDir, name), started: id.Started, bad: map[string]string{}}
 	if err := os.Mkdir(o.dir, dirMode); err != nil {
 		return nil, err
 	}
@@ -147,21 +158,14 @@ func (o *owner) unlock() error {
 // hasSegments reports whether the directory still holds data, readable or not.
 func (o *owner) hasSegments() bool { return len(o.segs)+len(o.bad) > 0 }
 
-// segmentOf returns the segment a record is in, or nil if that is gone.
-func (o *owner) segmentOf(p Position) *segment {
-	for _, s := range o.segs {
-		if s.meta.Load().First == p.segment {
-			return s
-		}
-	}
-	return nil
-}
-
 // remove deletes the directory of an owner without segments and gives up its
 // lock. The lock file goes before the lock, so that whoever got hold of it sees that
 // it is gone; identity goes before both, so that sweep can finish what a crash
 // interrupts. Another process may be sweeping, too.
 func (o *owner) remove() error {
+	if paths, err := listSegments(o.dir); err == nil && len(paths) > 0 {
+		return o.unlock() // one that could not be unlinked: for the next adopter
+	}
 	doomed, err := filepath.Glob(filepath.Join(o.dir, hiddenPrefix+"*"))
 	doomed = append(doomed, filepath.Join(o.dir, identityName))
 	err = errors.Join(err, removeAll(doomed...))

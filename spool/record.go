@@ -2,14 +2,13 @@ package spool
 
 import (
 	"encoding/binary"
-	"fmt"
-	"hash/crc32"
 	"math"
 	"time"
+	"unsafe"
 )
 
-// Record is one spooled job. The spool looks at none of its fields but their
-// length.
+// Record is one spooled job. The spool looks at its fields only to count and to find
+// it.
 type Record struct {
 	ID        string    // names the job; not necessarily unique
 	Class     string    // what the job counts under, for example queue\0type
@@ -19,95 +18,42 @@ type Record struct {
 	Data      []byte    // the job itself
 }
 
-// recordVersion is the first byte of every encoded record.
-const recordVersion = 1
-
-// recordHeader is the length of the version byte and the checksum.
-const recordHeader = 1 + crc32.Size
-
-// encode returns the record as it lies on disk. Times are nanoseconds since the
-// Unix epoch, 0 for the zero time; lengths are uvarints.
+// encode returns the record as it lies on disk, but for its tie. Times are
+// nanoseconds since the Unix epoch, 0 for the zero time; lengths are uvarints.
 //
-//	0         1          5
-//	+---------+----------+--------------------------------------------------+
-//	| version | CRC32C   | at | lockUntil | len id | len class | len lock | data
-//	+---------+----------+--------------------------------------------------+
-//	            of everything behind it
+//	+------+----+-----------+------------+---------------+--------------+------
+//	| seal | at | lockUntil | len and id | len and class | len and lock | data
+//	+------+----+-----------+------------+---------------+--------------+------
 func (r Record) encode() []byte {
 	const varints = 5 * binary.MaxVarintLen64
-	b := make([]byte, recordHeader, recordHeader+varints+len(r.ID)+len(r.Class)+len(r.Lock)+len(r.Data))
-	b[0] = recordVersion
+	b := newSealed(varints + len(r.ID) + len(r.Class) + len(r.Lock) + len(r.Data))
 	b = binary.AppendVarint(b, unixNano(r.At))
 	b = binary.AppendVarint(b, unixNano(r.LockUntil))
-	for _, s := range []string{r.ID, r.Class, r.Lock} {
-		b = binary.AppendUvarint(b, uint64(len(s)))
-		b = append(b, s...)
-	}
-	b = append(b, r.Data...)
-	binary.BigEndian.PutUint32(b[1:], checksum(b[recordHeader:]))
-	return b
+	b = appendString(b, r.ID)
+	b = appendString(b, r.Class)
+	b = appendString(b, r.Lock)
+	return seal(append(b, r.Data...), 0)
 }
 
-// decodeRecord is the inverse of encode. It copies: the record outlives b.
-func decodeRecord(b []byte) (Record, error) {
-	if len(b) < recordHeader {
-		return Record{}, fmt.Errorf("%w: record of %d bytes", ErrDamaged, len(b))
+// decodeRecord is the inverse of encode. The record's fields share b, which must
+// not change any more.
+func decodeRecord(b []byte, tie uint32) (Record, error) {
+	body, err := unseal(b, tie)
+	if err != nil {
+		return Record{}, err
 	}
-	if b[0] != recordVersion {
-		return Record{}, fmt.Errorf("%w: record version %d, this program knows %d", ErrDamaged, b[0], recordVersion)
-	}
-	if got, want := checksum(b[recordHeader:]), binary.BigEndian.Uint32(b[1:]); got != want {
-		return Record{}, fmt.Errorf("%w: record checksum %08x, want %08x", ErrDamaged, got, want)
-	}
-	d := decoder{b: b[recordHeader:]}
-	r := Record{At: d.time(), LockUntil: d.time(), ID: d.string(), Class: d.string(), Lock: d.string()}
-	r.Data = append([]byte(nil), d.b...)
-	if d.bad {
-		return Record{}, fmt.Errorf("%w: record ends early", ErrDamaged)
-	}
-	return r, nil
+	d := decoder{b: body}
+	r := Record{At: timeOf(d.varint()), LockUntil: timeOf(d.varint())}
+	id, class, lock := d.bytes(), d.bytes(), d.bytes()
+	r.ID, r.Class, r.Lock = shared(id), shared(class), shared(lock)
+	r.Data = d.b[:len(d.b):len(d.b)]
+	return r, d.err("record")
 }
 
-// decoder reads fields off the front of b; bad stays true after the first field
-// that does not fit.
-type decoder struct {
-	b   []byte
-	bad bool
-}
+// shared returns b as a string without a copy.
+func shared(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-func (d *decoder) varint() int64 {
-	v, n := binary.Varint(d.b)
-	return v * int64(d.skip(n))
-}
-
-func (d *decoder) uvarint() uint64 {
-	v, n := binary.Uvarint(d.b)
-	return v * uint64(d.skip(n))
-}
-
-// skip drops n bytes and returns 1, or notes the damage and returns 0.
-func (d *decoder) skip(n int) int {
-	if n <= 0 || d.bad {
-		d.bad = true
-		return 0
-	}
-	d.b = d.b[n:]
-	return 1
-}
-
-func (d *decoder) string() string {
-	n := d.uvarint()
-	if d.bad || n > uint64(len(d.b)) {
-		d.bad = true
-		return ""
-	}
-	s := string(d.b[:n])
-	d.b = d.b[n:]
-	return s
-}
-
-func (d *decoder) time() time.Time {
-	ns := d.varint()
+func timeOf(ns int64) time.Time {
 	if ns == 0 {
 		return time.Time{}
 	}
@@ -124,8 +70,4 @@ func unixNano(t time.Time) int64 {
 		return math.MaxInt64
 	}
 	return t.UnixNano()
-}
-
-func checksum(b []byte) uint32 {
-	return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
 }

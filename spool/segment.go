@@ -1,8 +1,6 @@
 package spool
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,6 +13,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/jobspool/jobspool/spool/internal/pages"
 )
 
 const (
@@ -23,19 +23,21 @@ const (
 	// fillPercent packs pages: records only ever arrive at the end.
 	fillPercent = 0.95
 
-	// growBytes is how far bbolt extends the file when it is full.
-	growBytes = 4 << 20
-
 	// lockWait bounds the wait for bbolt's own lock on the file. The owner's
 	// LOCK keeps writers apart, so only a tool that is reading can hold it.
 	lockWait = 2 * time.Second
 )
 
-// The buckets and the one key of a segment; see doc.go.
-func bucketMeta() []byte    { return []byte("meta") }
-func bucketRecords() []byte { return []byte("records") }
-func bucketHeld() []byte    { return []byte("held") }
-func bucketDead() []byte    { return []byte("dead") }
+// The buckets of a segment, and the keys of the first; see doc.go.
+const (
+	bucketMeta    = "meta"
+	bucketRecords = "records"
+	bucketHeld    = "held"
+	bucketDead    = "dead"
+
+	keyHeader = "header"
+	keyState  = "state"
+)
 
 func key(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
@@ -44,82 +46,70 @@ func key(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 type segment struct {
 	path      string
 	mmapBytes int
-	readOnly  bool
 
-	update sync.Mutex           // one write transaction at a time, and with it the order of meta
-	meta   atomic.Pointer[meta] // as of the last commit
+	update sync.Mutex            // one write transaction at a time, and with it the order of states
+	state  atomic.Pointer[state] // as of the last commit
 
-	use    sync.RWMutex // held shared while db is used, exclusively to open or close it
+	use    sync.RWMutex // held shared while the file is used, exclusively to open or close it
 	db     *bolt.DB     // nil while closed
-	broken error        // why the file must not be touched again; guarded by use
+	file   *os.File     // db's own
+	header header       // as first read
+	blocks blocks       // of file; changed under update as well
 }
 
 func segmentName(first uint64) string { return fmt.Sprintf("%016x%s", first, segmentSuffix) }
 
-// createSegment makes an empty segment in dir. It appears there whole or not at
-// all: a crash inside bbolt's first write can leave a file that never opens.
-func createSegment(dir string, first uint64, mmapBytes int) (*segment, error) {
-	s := &segment{path: filepath.Join(dir, segmentName(first)), mmapBytes: mmapBytes}
+// firstOf is the inverse of segmentName.
+func firstOf(path string) (first uint64, ok bool) {
+	name := filepath.Base(path)
+	_, err := fmt.Sscanf(name, "%016x"+segmentSuffix, &first)
+	return first, err == nil && name == segmentName(first)
+}
+
+// createSegment makes an empty segment in dir and opens it. It appears there whole
+// or not at all: a crash inside bbolt's first write can leave a file that never opens.
+func createSegment(dir string, h header, mmapBytes int, room *room) (*segment, error) {
+	s := &segment{path: filepath.Join(dir, segmentName(h.First)), mmapBytes: mmapBytes}
 	if _, err := os.Lstat(s.path); !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("segment %s: %w", segmentName(first), cmp.Or(err, os.ErrExist)) // never over another
+		return nil, fmt.Errorf("segment %s: %w", segmentName(h.First), errors.Join(err, os.ErrExist)) // never over another
 	}
-	tmp := filepath.Join(dir, "."+segmentName(first))
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := room.check(minStep); err != nil {
 		return nil, err
 	}
-	if _, err := guarded(func() error { return initSegment(tmp, first) }); err != nil {
-		return nil, errors.Join(err, os.Remove(tmp))
+	b, err := newBuilder(s.path, h)
+	if err != nil {
+		return nil, err
 	}
-	if err := os.Rename(tmp, s.path); err != nil {
-		return nil, errors.Join(err, os.Remove(tmp))
+	if err = b.finish(newState(h.First)); err == nil {
+		err = b.publish(s.path)
 	}
-	if err := errors.Join(syncDir(dir), s.load()); err != nil {
+	if err != nil { // the name is needed for the next try
+		return nil, errors.Join(err, b.discard(), removeAll(s.path))
+	}
+	if err := s.withDB(func(*bolt.DB) error { return nil }); err != nil {
 		return nil, errors.Join(err, s.remove())
 	}
 	return s, nil
 }
 
-func initSegment(path string, first uint64) error {
-	db, err := bolt.Open(path, fileMode, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta(), bucketRecords(), bucketHeld(), bucketDead()} {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
-			}
-		}
-		return writeMeta(tx, meta{Format: segmentFormat, First: first, Next: first, Watermark: first})
-	})
-	return errors.Join(err, db.Close())
-}
-
 // openSegment reads the counters of an existing segment and leaves it closed: few
-// files are open at a time.
+// files are open at a time. The segment it returns with an error is good for salvage
+// only.
 func openSegment(path string, mmapBytes int) (*segment, error) {
 	s := &segment{path: path, mmapBytes: mmapBytes}
-	return s, errors.Join(s.load(), s.close())
+	s.state.Store(&state{})
+	return s, errors.Join(s.withDB(func(*bolt.DB) error { return nil }), s.close())
 }
 
-func (s *segment) load() error {
-	return s.view(func(tx *bolt.Tx) error {
-		m, err := readMeta(tx)
-		if err == nil {
-			s.meta.Store(&m)
-		}
-		return err
-	})
-}
-
-// withDB runs fn with the open file. After a panic bbolt may still hold its own
-// locks, so the handle is abandoned, not closed (H26).
+// withDB runs fn with the open file. An error retires the handle: after a failed write
+// bbolt would carry on with what it has in memory. After a panic it may even hold its
+// own locks, so then the handle is abandoned, not closed (H26).
 func (s *segment) withDB(fn func(*bolt.DB) error) error {
 	panicked, err := guarded(func() error { return s.useDB(fn) })
-	if panicked {
+	if err != nil && !errors.Is(err, ErrFull) {
 		s.use.Lock()
 		defer s.use.Unlock()
-		s.db, s.broken = nil, err
+		err = errors.Join(err, s.closeLocked(panicked))
 	}
 	return err
 }
@@ -137,32 +127,80 @@ func (s *segment) useDB(fn func(*bolt.DB) error) error {
 	if s.db == nil {
 		return ErrClosed
 	}
+	if err := s.blocks.check(s.file); err != nil {
+		return err
+	}
 	return fn(s.db)
 }
 
 func (s *segment) open() (err error) {
 	s.use.Lock()
 	defer s.use.Unlock()
-	if s.db != nil || s.broken != nil {
-		return s.broken
+	if s.db != nil {
+		return nil
 	}
-	// bbolt creates what is missing and takes an empty file for a new database.
-	if fi, err := os.Stat(s.path); err != nil {
+	// bbolt faults where pages are missing, and takes an empty file for a new one.
+	if err := checkPages(s.path); err != nil {
 		return err
-	} else if fi.Size() == 0 {
-		return fmt.Errorf("%w: empty file", ErrDamaged)
 	}
-	s.db, err = bolt.Open(s.path, fileMode, &bolt.Options{
-		Timeout:         lockWait,
-		FreelistType:    bolt.FreelistMapType,
-		InitialMmapSize: s.mmapBytes, // growing the map would wait for readers (H30)
-		NoStatistics:    true,
-		ReadOnly:        s.readOnly,
+	panicked, err := guarded(func() (err error) {
+		s.db, err = bolt.Open(s.path, fileMode, &bolt.Options{
+			Timeout:         lockWait,
+			FreelistType:    bolt.FreelistMapType,
+			InitialMmapSize: s.mmapBytes, // growing the map would wait for readers (H30)
+			NoStatistics:    true,
+			OpenFile: func(path string, flag int, mode os.FileMode) (*os.File, error) {
+				f, err := os.OpenFile(path, flag&^os.O_CREATE, mode)
+				s.file = f
+				return f, err
+			},
+		})
+		return err
 	})
-	if err == nil {
-		s.db.AllocSize = growBytes
+	if panicked {
+		return errors.Join(err, s.file.Close())
+	}
+	if err != nil {
+		return err
+	}
+	s.db.AllocSize = minStep // used only where reserve was too modest
+	if panicked, err = guarded(func() error { return s.db.View(s.load) }); err != nil {
+		err = errors.Join(err, s.closeLocked(panicked))
 	}
 	return err
+}
+
+// load reads what the segment counts. A state that another program wrote last, or
+// that a failed commit of our own left behind, is the truth from now on.
+func (s *segment) load(tx *bolt.Tx) error {
+	b := tx.Bucket([]byte(bucketMeta))
+	for _, name := range []string{bucketRecords, bucketHeld, bucketDead} {
+		if b == nil || tx.Bucket([]byte(name)) == nil {
+			return fmt.Errorf("%w: segment without its buckets", ErrDamaged)
+		}
+	}
+	h, err := decodeHeader(b.Get([]byte(keyHeader)))
+	if err != nil {
+		return err
+	}
+	if first, ok := firstOf(s.path); !ok || first != h.First {
+		return fmt.Errorf("%w: segment %d is named %s", ErrDamaged, h.First, filepath.Base(s.path))
+	}
+	st, err := decodeState(b.Get([]byte(keyState)), h.ties())
+	if err != nil {
+		return err
+	}
+	fi, err := s.file.Stat()
+	if err != nil {
+		return err
+	}
+	if s.header == (header{}) {
+		s.header = h
+	}
+	s.blocks.used, s.blocks.zeroed = tx.Size(), fi.Size()
+	s.blocks.size.Store(fi.Size())
+	s.state.Store(st)
+	return nil
 }
 
 // guarded runs fn and turns a panic of bbolt's, or a fault in its memory map, into an
@@ -181,116 +219,107 @@ func (s *segment) view(fn func(*bolt.Tx) error) error {
 	return s.withDB(func(db *bolt.DB) error { return db.View(fn) })
 }
 
-// commit runs fn, which changes meta in place, as one durable transaction.
-func (s *segment) commit(fn func(*bolt.Tx, *meta) error) error {
+// commit runs fn, which changes the state it is given, as one durable transaction.
+// size is how many bytes the change adds to the file at most; room bounds it. An
+// error before bbolt is asked to write is errNotTaken.
+func (s *segment) commit(size int64, room *room, fn func(*bolt.Tx, *state) error) error {
 	s.update.Lock()
 	defer s.update.Unlock()
-	var m meta
+	asked := false
+	var st *state
 	err := s.withDB(func(db *bolt.DB) error {
-		return db.Update(func(tx *bolt.Tx) error {
-			var err error
-			if m, err = readMeta(tx); err != nil {
+		if err := s.blocks.reserve(s.file, size, room); err != nil {
+			return err
+		}
+		asked = true
+		err := db.Update(func(tx *bolt.Tx) error {
+			st = s.state.Load().clone()
+			if err := fn(tx, st); err != nil {
 				return err
 			}
-			if err := fn(tx, &m); err != nil {
-				return err
-			}
-			return writeMeta(tx, m)
+			st.Commits++
+			return tx.Bucket([]byte(bucketMeta)).Put([]byte(keyState), st.encode(s.header.ties()))
+		})
+		if err != nil {
+			return err
+		}
+		return db.View(func(tx *bolt.Tx) error {
+			s.blocks.used = tx.Size()
+			return nil
 		})
 	})
+	if err != nil && !asked {
+		return fmt.Errorf("%w: %w", errNotTaken, err)
+	}
 	if err == nil {
-		s.meta.Store(&m)
+		s.state.Store(st)
 	}
 	return err
 }
 
-// append adds encoded records in one commit and returns the size of the file.
-func (s *segment) append(records [][]byte) (size int64, err error) {
-	err = s.commit(func(tx *bolt.Tx, m *meta) error {
-		b := tx.Bucket(bucketRecords())
-		b.FillPercent = fillPercent
-		for _, r := range records {
-			if err := b.Put(key(m.Next), r); err != nil {
-				return err
-			}
-			m.Next++
-			m.PendingBytes += uint64(len(r))
-		}
-		size = tx.Size()
-		return nil
-	})
-	return size, err
+// usedBytes is the length of what bbolt uses of the file.
+func (s *segment) usedBytes() int64 {
+	s.update.Lock()
+	defer s.update.Unlock()
+	s.use.RLock()
+	defer s.use.RUnlock()
+	return s.blocks.used
 }
 
-// has reports whether the record is visible, after a commit that failed.
-func (s *segment) has(seq uint64) (found bool, err error) {
-	err = s.view(func(tx *bolt.Tx) error {
-		found = tx.Bucket(bucketRecords()).Get(key(seq)) != nil
-		return nil
-	})
-	return found, err
-}
-
-// read returns copies of the oldest pending records, held ones first, at most
-// count and, but for the first, at most size bytes. What cannot be decoded comes
-// back as settlements that set it aside.
-func (s *segment) read(owner string, count, size int) (entries []Entry, damaged []Settlement, err error) {
-	err = s.view(func(tx *bolt.Tx) error {
-		m, err := readMeta(tx)
-		if err != nil {
-			return err
-		}
-		records := tx.Bucket(bucketRecords()).Cursor()
-		take := func(k, v []byte, attempts int) bool {
-			if len(k) != 8 {
-				return true
-			}
-			size -= len(v)
-			if len(entries) == count || (size < 0 && len(entries) > 0) {
-				return false
-			}
-			at := Position{owner: owner, segment: m.First, seq: binary.BigEndian.Uint64(k), size: len(v)}
-			r, err := decodeRecord(v)
-			if err != nil {
-				damaged = append(damaged, Settlement{Position: at, Outcome: Dead, Reason: err.Error()})
-				return true
-			}
-			entries = append(entries, Entry{Record: r, Position: at, Attempts: attempts})
-			return true
-		}
-		if m.Held > 0 {
-			held := tx.Bucket(bucketHeld()).Cursor()
-			for k, v := held.First(); k != nil; k, v = held.Next() {
-				rk, rv := records.Seek(k)
-				if !bytes.Equal(rk, k) {
-					return fmt.Errorf("%w: held record %x is missing", ErrDamaged, k)
-				}
-				if !take(k, rv, decodeAttempts(v)) {
-					return nil
-				}
-			}
-		}
-		for k, v := records.Seek(key(m.Watermark)); k != nil && take(k, v, 0); k, v = records.Next() {
-		}
-		return nil
-	})
-	return entries, damaged, err
+// trim gives back the blocks that were reserved for records still to come.
+func (s *segment) trim() error {
+	s.update.Lock()
+	defer s.update.Unlock()
+	return s.withDB(func(*bolt.DB) error { return s.blocks.trim(s.file) })
 }
 
 func (s *segment) close() error {
 	s.use.Lock()
 	defer s.use.Unlock()
+	return s.closeLocked(false)
+}
+
+// closeLocked closes the file; use is held. A handle that is abandoned leaves its memory
+// map behind.
+func (s *segment) closeLocked(abandon bool) error {
 	if s.db == nil {
 		return nil
 	}
-	_, err := guarded(s.db.Close)
-	s.db = nil
+	db, file := s.db, s.file
+	s.db, s.file = nil, nil
+	if abandon {
+		return file.Close() // and with it bbolt's lock on the file
+	}
+	_, err := guarded(db.Close)
 	return err
 }
 
 // remove closes the segment and unlinks it.
 func (s *segment) remove() error {
 	return errors.Join(s.close(), os.Remove(s.path))
+}
+
+// checkPages returns an error for a file that bbolt must not open.
+func checkPages(path string) error {
+	return withPages(path, func(f *pages.File) error {
+		if err := f.Check(); err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		return nil
+	})
+}
+
+// withPages runs fn with a file that is read without bbolt and without a memory map.
+func withPages(path string, fn func(*pages.File) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	fi, err := f.Stat()
+	if err == nil {
+		err = fn(pages.Open(f, fi.Size()))
+	}
+	return errors.Join(err, f.Close())
 }
 
 // listSegments returns the paths of the segments in an owner's directory, oldest
@@ -302,7 +331,7 @@ func listSegments(dir string) ([]string, error) {
 	}
 	var paths []string
 	for _, f := range files {
-		if strings.HasSuffix(f.Name(), segmentSuffix) && !strings.HasPrefix(f.Name(), ".") {
+		if strings.HasSuffix(f.Name(), segmentSuffix) && !strings.HasPrefix(f.Name(), hiddenPrefix) {
 			paths = append(paths, filepath.Join(dir, f.Name()))
 		}
 	}

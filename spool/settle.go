@@ -16,59 +16,64 @@ import (
 // mentioned stay pending. Settling a record twice changes nothing. Segments and
 // adopted owners with nothing left in them are removed.
 //
-// An error means that some of it was not recorded: settle the same again, or its
-// records will be read again. A segment that turns out to be damaged is no error:
-// it is not read any more and reported by Stats.
+// An error means that some of it may not be recorded: settle the same again, or its
+// records will be read again. A segment that turns out to be damaged is salvaged
+// first.
 func (s *Spool) Settle(settlements ...Settlement) error {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	if s.closed {
-		return ErrClosed
-	}
-	byOwner := map[string][]Settlement{}
 	for _, st := range settlements {
-		if st.Outcome >= outcomes {
+		if st.Outcome >= Unreadable {
 			return fmt.Errorf("spool: settle: %v", st.Outcome)
 		}
-		byOwner[st.Position.owner] = append(byOwner[st.Position.owner], st)
 	}
-	var err error
-	for name, batch := range byOwner {
-		if o := s.owner(name); o != nil { // else it is gone: all settled
-			err = errors.Join(err, s.settle(o, batch))
-		}
-	}
-	return err
+	return s.alone(func() error {
+		now := time.Now()
+		return s.revise(settlements, func(seg *segment, batch []Settlement) (changes, error) {
+			return seg.settle(batch, now)
+		})
+	})
 }
 
-// settle settles records of one owner.
-func (s *Spool) settle(o *owner, batch []Settlement) error {
-	var err error
-	bySegment := map[*segment][]Settlement{}
-	s.mu.Lock()
-	for _, st := range batch {
-		if seg := o.segmentOf(st.Position); seg != nil { // else its segment is gone: all settled
-			bySegment[seg] = append(bySegment[seg], st)
+// changes counts how many records got each outcome anew.
+type changes [outcomes]int
+
+// revise runs fn for each segment with its part of the batch, and then removes what
+// is empty. What belongs to a segment that is gone was settled before.
+func (s *Spool) revise(batch []Settlement, fn func(*segment, []Settlement) (changes, error)) error {
+	var errs []error
+	for len(batch) > 0 {
+		at := batch[0].Position
+		n := slices.IndexFunc(batch, func(st Settlement) bool {
+			return st.Position.owner != at.owner || st.Position.segment != at.segment
+		})
+		if n < 0 {
+			n = len(batch)
 		}
-	}
-	s.mu.Unlock()
-	for seg, part := range bySegment {
-		applied, serr := seg.settle(part, time.Now())
-		if serr != nil {
-			if errors.Is(serr, ErrDamaged) { // it would fail for ever, and hold up all others
-				s.giveUp(o, seg, serr)
-				continue
+		if o := s.owner(at.owner); o != nil {
+			if seg := s.segment(o, at.segment); seg != nil {
+				errs = append(errs, s.reviseSegment(o, seg, batch[:n], fn))
 			}
-			err = errors.Join(err, fmt.Errorf("spool: settle: %w", serr))
-			continue
 		}
-		for outcome, k := range applied {
-			s.settled[outcome].Add(int64(k))
-		}
-		s.tidy(s.dropIfEmpty(o, seg))
+		batch = batch[n:]
 	}
-	s.tidy(s.releaseIfEmpty(o))
-	return err
+	return errors.Join(errs...)
+}
+
+func (s *Spool) reviseSegment(o *owner, seg *segment, batch []Settlement, fn func(*segment, []Settlement) (changes, error)) error {
+	done, err := fn(seg, batch)
+	if err != nil {
+		again := false
+		if again, err = s.mend(o, seg, err); again {
+			done, err = fn(seg, batch)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("spool: settle: %w", err)
+	}
+	for outcome, n := range done {
+		s.settled[outcome].Add(int64(n))
+	}
+	s.tidy(errors.Join(s.shrink(o, seg), s.releaseIfEmpty(o)))
+	return nil
 }
 
 // tidy logs what could not be removed: that is no error of the settling, which
@@ -82,89 +87,159 @@ func (s *Spool) tidy(err error) {
 // settle records outcomes in one commit. Records below the new watermark that
 // got none are held. It returns how many records each outcome was new for:
 // settling twice changes nothing.
-func (s *segment) settle(batch []Settlement, now time.Time) (applied [outcomes]int, err error) {
-	slices.SortFunc(batch, func(a, b Settlement) int { return cmp.Compare(a.Position.seq, b.Position.seq) })
-	err = s.commit(func(tx *bolt.Tx, m *meta) error {
-		applied = [outcomes]int{}
-		return settler{m: m, held: tx.Bucket(bucketHeld()), dead: tx.Bucket(bucketDead()), now: now}.run(batch, &applied)
+func (s *segment) settle(batch []Settlement, now time.Time) (done changes, err error) {
+	bySeq := func(a, b Settlement) int { return cmp.Compare(a.Position.seq, b.Position.seq) }
+	if !slices.IsSortedFunc(batch, bySeq) {
+		batch = slices.Clone(batch)
+		slices.SortStableFunc(batch, bySeq)
+	}
+	err = s.commit(settleCost(batch, s.state.Load().Watermark), nil, func(tx *bolt.Tx, st *state) error {
+		done = changes{}
+		t := newSettler(tx, st, s.header.ties())
+		for _, settlement := range batch {
+			if err := t.settle(settlement, now, &done); err != nil {
+				return err
+			}
+		}
+		return t.findOldest(tx)
 	})
-	return applied, err
+	return done, err
+}
+
+// settleCost is how many bytes a commit that settles may add to the file: for the
+// records it holds back or sets aside, and a few pages. Less than slack, unless it has
+// many exceptions.
+func settleCost(batch []Settlement, watermark uint64) int64 {
+	const perException = 16 + 8 + sealSize + 2*binary.MaxVarintLen64
+	cost := slack() / 4
+	for i, st := range batch {
+		if seq := st.Position.seq; seq > watermark {
+			cost += int64(seq-watermark) * perException
+		}
+		watermark = max(watermark, st.Position.seq+1)
+		if st.Outcome == Kept || st.Outcome == Dead {
+			cost += int64(perException + len(batch[i].Reason))
+		}
+	}
+	return cost * 5 / 4
 }
 
 // settler moves the watermark of one segment over a batch.
 type settler struct {
-	m          *meta
-	held, dead *bolt.Bucket
-	now        time.Time
+	st           *state
+	held, dead   *bolt.Bucket
+	heldT, deadT func(seq uint64) uint32
+	recordT      func(seq uint64) uint32
 }
 
-func (t settler) run(batch []Settlement, applied *[outcomes]int) error {
-	for _, st := range batch {
-		pending, err := t.settle(st)
-		if err != nil {
+func newSettler(tx *bolt.Tx, st *state, t ties) *settler {
+	return &settler{
+		st: st, held: tx.Bucket([]byte(bucketHeld)), dead: tx.Bucket([]byte(bucketDead)),
+		heldT: t.of(kindHeld), deadT: t.of(kindDead), recordT: t.of(kindRecord),
+	}
+}
+
+// settle gives one record its outcome, unless it is not pending any more.
+func (t *settler) settle(st Settlement, now time.Time, done *changes) error {
+	seq := st.Position.seq
+	if seq >= t.st.Next {
+		return fmt.Errorf("spool: settling record %d, the last is %d", seq, t.st.Next-1)
+	}
+	for ; t.st.Watermark < seq; t.st.Watermark++ { // what the batch skipped stays pending
+		if err := t.hold(t.st.Watermark, 0); err != nil {
 			return err
 		}
-		if pending {
-			applied[st.Outcome]++
+	}
+	attempts := 0
+	if seq == t.st.Watermark {
+		t.st.Watermark++
+	} else {
+		v := t.held.Get(key(seq))
+		if v == nil {
+			return nil
 		}
+		var err error
+		if attempts, err = decodeHeld(v, t.heldT(seq)); err != nil {
+			return err
+		}
+		if err := t.held.Delete(key(seq)); err != nil {
+			return err
+		}
+		t.st.Held--
+	}
+	done[st.Outcome]++
+	if st.Outcome == Kept {
+		return t.hold(seq, attempts+1)
+	}
+	t.st.take(st.Position.class, st.Position.size)
+	t.st.Counts[st.Outcome]++
+	if st.Outcome == Dead {
+		t.st.DeadBytes += uint64(st.Position.size)
+		return t.dead.Put(key(seq), encodeDead(deadInfo{attempts: attempts, since: now, reason: st.Reason}, t.deadT(seq)))
 	}
 	return nil
 }
 
-// settle gives one record its outcome. It reports false for one that is not
-// pending any more.
-func (t settler) settle(st Settlement) (pending bool, err error) {
-	seq := st.Position.seq
-	if seq >= t.m.Next {
-		return false, fmt.Errorf("spool: settling record %d, the last is %d", seq, t.m.Next-1)
-	}
-	for ; t.m.Watermark < seq; t.m.Watermark++ { // what the batch skipped stays pending
-		if err := t.hold(t.m.Watermark, 0); err != nil {
-			return false, err
-		}
-	}
-	attempts := 0
-	if seq == t.m.Watermark {
-		t.m.Watermark++
-	} else {
-		v := t.held.Get(key(seq))
-		if v == nil {
-			return false, nil
-		}
-		attempts = decodeAttempts(v)
-		if err := t.held.Delete(key(seq)); err != nil {
-			return false, err
-		}
-		t.m.Held--
-	}
-	if st.Outcome == Kept {
-		return true, t.hold(seq, attempts+1)
-	}
-	t.m.PendingBytes -= min(t.m.PendingBytes, uint64(st.Position.size))
-	t.m.Counts[st.Outcome]++
-	if st.Outcome == Dead {
-		return true, t.dead.Put(key(seq), encodeDead(attempts, t.now, st.Reason))
-	}
-	return true, nil
+func (t *settler) hold(seq uint64, attempts int) error {
+	t.st.Held++
+	return t.held.Put(key(seq), encodeHeld(attempts, t.heldT(seq)))
 }
 
-func (t settler) hold(seq uint64, attempts int) error {
-	t.m.Held++
-	return t.held.Put(key(seq), encodeAttempts(attempts))
+// findOldest notes when the first pending record was accepted.
+func (t *settler) findOldest(tx *bolt.Tx) error {
+	t.st.Oldest = 0
+	if t.st.pending() == 0 {
+		return nil
+	}
+	first := key(t.st.Watermark)
+	if k, _ := t.held.Cursor().First(); k != nil {
+		first = k
+	}
+	v := tx.Bucket([]byte(bucketRecords)).Get(first)
+	r, err := decodeRecord(v, t.recordT(binary.BigEndian.Uint64(first)))
+	if err != nil {
+		return fmt.Errorf("record %x: %w", first, err)
+	}
+	t.st.Oldest = unixNano(r.At)
+	return nil
 }
 
-// encodeAttempts and encodeDead are the values of the held and dead buckets.
-func encodeAttempts(n int) []byte {
-	return binary.AppendUvarint(nil, uint64(n))
+// encodeHeld and encodeDead make the values of the held and dead buckets.
+func encodeHeld(attempts int, tie uint32) []byte {
+	return seal(binary.AppendUvarint(newSealed(binary.MaxVarintLen64), uint64(attempts)), tie)
 }
 
-func decodeAttempts(b []byte) int {
-	n, _ := binary.Uvarint(b)
-	return int(min(n, 1<<30))
+func decodeHeld(b []byte, tie uint32) (attempts int, err error) {
+	body, err := unseal(b, tie)
+	if err != nil {
+		return 0, fmt.Errorf("held: %w", err)
+	}
+	d := decoder{b: body}
+	n := d.uvarint()
+	return int(min(n, 1<<30)), d.err("held")
 }
 
-func encodeDead(attempts int, at time.Time, reason string) []byte {
-	b := binary.AppendUvarint(nil, uint64(attempts))
-	b = binary.AppendVarint(b, unixNano(at))
-	return append(b, reason...)
+// deadInfo is what is known of a dead letter beside its record.
+type deadInfo struct {
+	attempts int
+	since    time.Time
+	reason   string
+}
+
+func encodeDead(i deadInfo, tie uint32) []byte {
+	b := newSealed(2*binary.MaxVarintLen64 + len(i.reason))
+	b = binary.AppendUvarint(b, uint64(i.attempts))
+	b = binary.AppendVarint(b, unixNano(i.since))
+	return seal(append(b, i.reason...), tie)
+}
+
+func decodeDead(b []byte, tie uint32) (deadInfo, error) {
+	body, err := unseal(b, tie)
+	if err != nil {
+		return deadInfo{}, fmt.Errorf("dead letter: %w", err)
+	}
+	d := decoder{b: body}
+	i := deadInfo{attempts: int(min(d.uvarint(), 1<<30)), since: timeOf(d.varint())}
+	i.reason = string(d.b)
+	return i, d.err("dead letter")
 }

@@ -14,8 +14,16 @@ import (
 	"time"
 )
 
-// DefaultSegmentBytes is the size at which a segment is full.
-const DefaultSegmentBytes = 64 << 20
+// Defaults of Options.
+const (
+	DefaultSegmentBytes = 64 << 20
+	DefaultMaxBytes     = 1 << 30
+	DefaultMinFreeBytes = 64 << 20
+	DefaultTimeout      = 5 * time.Second
+
+	// minFreePercent bounds DefaultMinFreeBytes on a small file system.
+	minFreePercent = 5
+)
 
 // Options configure a Spool.
 type Options struct {
@@ -31,12 +39,51 @@ type Options struct {
 	// Zero or negative means DefaultSegmentBytes.
 	SegmentBytes int64
 
+	// MaxBytes bounds the disk blocks of everything under Dir, other owners' and what
+	// lies in quarantine included. Append returns ErrFull rather than exceed it;
+	// all else goes on. Blocks are reserved in steps of 256 KiB to 8 MiB, and the
+	// bound is checked with each. Zero means DefaultMaxBytes, negative no bound.
+	MaxBytes int64
+
+	// MinFreeBytes is what Append leaves free on the file system. Zero means
+	// DefaultMinFreeBytes, but at most 5 % of the file system. Negative means none.
+	MinFreeBytes int64
+
+	// MaxRecordBytes bounds an encoded record: its Data and some ten bytes more than
+	// its strings. Zero means DefaultMaxRecordBytes. Negative means no bound but
+	// bbolt's of 2 GiB.
+	MaxRecordBytes int
+
+	// Timeout bounds the wait for an operation on the disk, such as one commit. What
+	// takes longer goes on without anybody waiting. Zero means DefaultTimeout,
+	// negative no bound.
+	Timeout time.Duration
+
 	// AdoptOnly opens a Spool without a share of its own: it creates nothing,
 	// Append returns ErrAdoptOnly, and Dir must exist.
 	AdoptOnly bool
 
 	// Logger gets what needs a person's attention. Nil means slog.Default().
 	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.SegmentBytes <= 0 {
+		o.SegmentBytes = DefaultSegmentBytes
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = DefaultMaxBytes
+	}
+	if o.MaxRecordBytes == 0 {
+		o.MaxRecordBytes = DefaultMaxRecordBytes
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
 }
 
 // mmapBytes is the initial size of bbolt's memory map: twice the size of a
@@ -53,8 +100,14 @@ func (o Options) mmapBytes() int {
 // dead owners that it has adopted. All methods are safe for concurrent use.
 type Spool struct {
 	opts   Options
+	room   *room
 	own    *owner  // nil with AdoptOnly
 	writer *writer // nil with AdoptOnly
+
+	// All that touches the disk runs on one of two lanes: appending is the writer's,
+	// reading everything else's.
+	appending, reading *lane
+	closed             atomic.Bool // set on reading
 
 	// active guards the segment that takes records: held over every append, and
 	// to retire the segment.
@@ -62,35 +115,36 @@ type Spool struct {
 		sync.Mutex
 		seg *segment
 	}
-	nextSeq uint64 // of the next record; guarded by active
+	released bool          // the locks are given up; guarded by active
+	nextSeq  atomic.Uint64 // of the next record; changed with active held
+	growth   meter         // of the segments; has its own lock
 
-	// reading is held over Read, Settle, Adopt and Close: one reader at a time.
-	reading sync.Mutex
-	closed  bool // guarded by reading
+	head *segment // that Read is reading; used on reading only
 
 	mu      sync.Mutex // guards adopted, foreign and each owner's segs and bad
 	adopted []*owner   // oldest first
 	foreign int
 
-	appended  atomic.Int64
-	adoptions atomic.Int64 // records found pending in adopted owners
-	settled   [outcomes]atomic.Int64
+	appended    atomic.Int64
+	adoptions   atomic.Int64 // records found pending in adopted owners
+	retried     atomic.Int64 // dead letters made pending again
+	quarantined atomic.Int64
+	settled     [outcomes]atomic.Int64
 }
 
 // Open opens the spool in opts.Dir, creating the directory and a share of its
 // own, which it locks. It adopts nothing yet: see [Spool.Adopt]. Nothing that an
 // earlier owner left in the directory makes Open fail.
+//
+// A file system that does not keep what a spool promises gets a warning in the log.
 func Open(opts Options) (*Spool, error) {
 	if opts.Dir == "" {
 		return nil, errors.New("spool: Options.Dir is empty")
 	}
-	if opts.SegmentBytes <= 0 {
-		opts.SegmentBytes = DefaultSegmentBytes
-	}
-	if opts.Logger == nil {
-		opts.Logger = slog.Default()
-	}
-	s := &Spool{opts: opts, nextSeq: 1}
+	s := &Spool{opts: opts.withDefaults()}
+	s.room = &room{dir: s.opts.Dir, maxBytes: s.opts.MaxBytes, minFree: s.opts.MinFreeBytes}
+	s.appending, s.reading = newLane(s.opts.Timeout), newLane(s.opts.Timeout)
+	s.nextSeq.Store(1)
 	if opts.AdoptOnly {
 		if fi, err := os.Stat(opts.Dir); err != nil {
 			return nil, fmt.Errorf("spool: %w", err)
@@ -102,12 +156,15 @@ func Open(opts Options) (*Spool, error) {
 	if err := makeDir(opts.Dir); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
+	if text := fsWarning(opts.Dir); text != "" {
+		s.opts.Logger.Warn("spool: not a good place for a spool", "dir", opts.Dir, "reason", text)
+	}
 	own, err := createOwner(opts.Dir, opts.Target, time.Now())
 	if err != nil {
-		return nil, fmt.Errorf("spool: new owner: %w", err)
+		return nil, fmt.Errorf("spool: new owner: %w", orFull(err))
 	}
 	s.own = own
-	s.writer = startWriter(s.commit)
+	s.writer = &writer{lane: s.appending, commit: s.commit}
 	return s, nil
 }
 
@@ -155,78 +212,77 @@ func (s *Spool) segments(o *owner) []*segment {
 	return slices.Clone(o.segs)
 }
 
-// Read returns the oldest pending records, adopted ones first, at most count and,
-// but for the first, at most size bytes. All come from one segment. They stay
-// pending until settled: the next Read returns them again. The entries are
-// copies and belong to the caller. No entries and no error: nothing is pending.
-func (s *Spool) Read(count, size int) ([]Entry, error) {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	if s.closed {
-		return nil, ErrClosed
-	}
-	for _, o := range s.owners() {
-		for _, seg := range s.segments(o) {
-			for seg.meta.Load().pending() > 0 {
-				entries, damaged, err := seg.read(o.name, count, size)
-				if err != nil {
-					s.giveUp(o, seg, err)
-					break
-				}
-				if len(damaged) > 0 {
-					if err := s.settle(o, damaged); err != nil {
-						return nil, err
-					}
-				}
-				if len(entries) > 0 {
-					return entries, nil
-				}
-			}
+// segment returns the segment of an owner that begins with a sequence number, or nil.
+func (s *Spool) segment(o *owner, first uint64) *segment {
+	for _, seg := range s.segments(o) {
+		if n, _ := firstOf(seg.path); n == first {
+			return seg
 		}
 	}
-	return nil, nil
-}
-
-// giveUp stops reading a segment that fails. It stays on disk as it is.
-func (s *Spool) giveUp(o *owner, seg *segment, cause error) {
-	s.active.Lock()
-	if s.active.seg == seg {
-		s.active.seg = nil
-	}
-	s.active.Unlock()
-	s.mu.Lock()
-	o.segs = slices.DeleteFunc(o.segs, func(other *segment) bool { return other == seg })
-	text := o.addBad(seg.path, errors.Join(cause, seg.close()))
-	s.mu.Unlock()
-	s.reportBad(text)
-}
-
-func (s *Spool) reportBad(text string) {
-	s.opts.Logger.Error("spool: a segment cannot be read, its records are kept and not replayed", "segment", text)
-}
-
-// dropIfEmpty unlinks a segment that holds nothing any more.
-func (s *Spool) dropIfEmpty(o *owner, seg *segment) error {
-	s.active.Lock() // no append while we look
-	defer s.active.Unlock()
-	if !seg.meta.Load().empty() {
-		return nil
-	}
-	return s.dropLocked(o, seg)
-}
-
-// dropLocked unlinks a segment; active is held.
-func (s *Spool) dropLocked(o *owner, seg *segment) error {
-	if s.active.seg == seg {
-		s.active.seg = nil
-	}
-	s.mu.Lock()
-	o.segs = slices.DeleteFunc(o.segs, func(other *segment) bool { return other == seg })
-	s.mu.Unlock()
-	if err := seg.remove(); err != nil {
-		return fmt.Errorf("spool: remove segment: %w", err)
-	}
 	return nil
+}
+
+// exclusively runs fn on the reading lane of an open Spool.
+func exclusively[T any](s *Spool, fn func() (T, error)) (T, error) {
+	value, _, err := run(s.reading, func() (T, error) {
+		if s.closed.Load() {
+			var none T
+			return none, ErrClosed
+		}
+		return fn()
+	})
+	return value, err
+}
+
+// alone is exclusively for what has no value.
+func (s *Spool) alone(fn func() error) error {
+	_, err := exclusively(s, func() (struct{}, error) { return struct{}{}, fn() })
+	return err
+}
+
+// retire takes a segment from the writer.
+func (s *Spool) retire(seg *segment) {
+	s.active.Lock()
+	defer s.active.Unlock()
+	if s.active.seg == seg {
+		s.active.seg = nil
+	}
+}
+
+// closeIdle closes a segment that is neither read in turn nor appended to.
+func (s *Spool) closeIdle(seg *segment) {
+	s.active.Lock()
+	defer s.active.Unlock()
+	if seg != s.active.seg && seg != s.head {
+		s.tidy(seg.close())
+	}
+}
+
+// forget removes a segment from its owner's list.
+func (s *Spool) forget(o *owner, seg *segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o.segs = slices.DeleteFunc(o.segs, func(other *segment) bool { return other == seg })
+}
+
+// giveUp stops reading a segment that fails. It stays on disk as it is, and the next
+// Adopt tries again.
+func (s *Spool) giveUp(o *owner, seg *segment, cause error) {
+	s.retire(seg)
+	s.forget(o, seg)
+	s.reportBad(o, seg.path, errors.Join(cause, seg.close()))
+}
+
+// reportBad notes that a segment cannot be used, and logs that once.
+func (s *Spool) reportBad(o *owner, path string, cause error) {
+	s.mu.Lock()
+	text := filepath.Join(o.name, filepath.Base(path)) + ": " + cause.Error()
+	known := o.bad[path] == text
+	o.bad[path] = text
+	s.mu.Unlock()
+	if !known {
+		s.opts.Logger.Error("spool: a segment cannot be read, its records are kept and not replayed", "segment", path, "err", cause)
+	}
 }
 
 // releaseIfEmpty removes the directory of an adopted owner that holds nothing
@@ -248,17 +304,36 @@ func (s *Spool) releaseIfEmpty(o *owner) error {
 // Close waits for running calls, stops, and gives up the locks. Pending records
 // stay on disk for the next Spool on the directory to adopt; a share without
 // records is removed. Close is idempotent.
+//
+// It waits for a disk that does not answer no longer than Options.Timeout for each of
+// reading and appending, and then returns ErrStalled: what is under way goes on, and
+// the lock is held until the process ends.
 func (s *Spool) Close() error {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	if s.closed {
-		return nil
+	_, err := s.reading.do(func() error {
+		if s.closed.Swap(true) {
+			return nil
+		}
+		if s.writer != nil {
+			s.writer.close()
+		}
+		_, err := s.appending.do(s.release)
+		return err
+	})
+	if errors.Is(err, ErrStalled) {
+		err = fmt.Errorf("spool: close: %w", err)
 	}
-	s.closed = true
-	if s.writer != nil {
-		s.writer.close()
-	}
+	return err
+}
+
+// release closes every share this Spool holds.
+func (s *Spool) release() error {
 	var err error
+	s.active.Lock()
+	defer s.active.Unlock()
+	s.released = true
+	if seg := s.active.seg; seg != nil {
+		err = seg.trim()
+	}
 	for _, o := range s.owners() {
 		if o == s.own && !o.hasSegments() {
 			err = errors.Join(err, o.remove())

@@ -223,6 +223,31 @@ func TestAShareCopiedWithoutItsLockIsAdopted(t *testing.T) {
 	wantIDs(t, drain(t, s), 5)
 }
 
+func TestAShareWithoutItsIdentityIsKnownByItsSegments(t *testing.T) {
+	dir := t.TempDir()
+	dead := open(t, spool.Options{Dir: dir, Target: "a"})
+	mustAppend(t, dead, records(0, 5)...)
+	closeSpool(t, dead)
+	ids, err := filepath.Glob(filepath.Join(dir, "*", "identity"))
+	if err != nil || len(ids) != 1 {
+		t.Fatalf("%v, %v", ids, err)
+	}
+	if err := os.WriteFile(ids[0], []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := open(t, spool.Options{Dir: dir, Target: "b"})
+	mustAdopt(t, other, 0)
+	if err := os.Remove(ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	if owners, err := spool.Inspect(dir); err != nil || owners[0].Identity.Target != "a" || owners[0].Pending != 5 {
+		t.Fatalf("%+v, %v", owners, err)
+	}
+	s := open(t, spool.Options{Dir: dir, Target: "a"})
+	mustAdopt(t, s, 5)
+	wantIDs(t, drain(t, s), 5)
+}
+
 func TestRacingAdoptersTakeEachRecordOnce(t *testing.T) {
 	dir := t.TempDir()
 	for round := range 20 {
@@ -343,30 +368,41 @@ func TestKeptRecordsComeBackAndDeadLettersStay(t *testing.T) {
 	}
 }
 
+// damagedShare leaves two dead owners with 500 records each, and damages the segment of
+// the first.
+func damagedShare(t *testing.T, damage func(b []byte) []byte) (dir, path string, bad []byte) {
+	t.Helper()
+	dir = t.TempDir()
+	for range 2 {
+		s := open(t, spool.Options{Dir: dir})
+		mustAppend(t, s, records(0, 500)...)
+		closeSpool(t, s)
+	}
+	path = segmentFiles(t, dir)[0]
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad = damage(b)
+	if err := os.WriteFile(path, bad, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir, path, bad
+}
+
 func TestDamagedFilesAreKeptAndTheRestGoesOn(t *testing.T) {
 	damage := map[string]func(b []byte) []byte{
 		"empty":     func([]byte) []byte { return nil },
 		"zeros":     func(b []byte) []byte { return make([]byte, len(b)) },
 		"truncated": func(b []byte) []byte { return b[:5*4096] },
 		"junk":      func([]byte) []byte { return []byte(strings.Repeat("junk", 5000)) },
+		"a payload": func(b []byte) []byte {
+			return []byte(strings.ReplaceAll(string(b), "payload 4", "PAYLOAD 4"))
+		},
 	}
 	for name, damage := range damage {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			for range 2 {
-				s := open(t, spool.Options{Dir: dir})
-				mustAppend(t, s, records(0, 500)...)
-				closeSpool(t, s)
-			}
-			path := segmentFiles(t, dir)[0]
-			b, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			bad := damage(b)
-			if err := os.WriteFile(path, bad, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			dir, _, bad := damagedShare(t, damage)
 			s := open(t, spool.Options{Dir: dir})
 			if _, err := s.Adopt(); err != nil {
 				t.Fatal(err)
@@ -374,38 +410,17 @@ func TestDamagedFilesAreKeptAndTheRestGoesOn(t *testing.T) {
 			if got := drain(t, s); len(got) < 500 {
 				t.Fatalf("%d records of the sound segment, want 500", len(got))
 			}
-			if st := s.Stats(); len(st.Bad) != 1 {
+			if st := s.Stats(); st.Quarantined != 1 || len(st.Bad) != 0 {
 				t.Fatalf("%+v", st)
 			}
-			closeSpool(t, s)
-			if left, err := os.ReadFile(path); err != nil || string(left) != string(bad) {
-				t.Fatalf("the damaged file was touched: %d bytes, %v", len(left), err)
+			list, err := spool.Quarantine(dir)
+			if err != nil || len(list) != 1 || list[0].Reason == "" {
+				t.Fatalf("%+v, %v", list, err)
+			}
+			if kept, err := os.ReadFile(filepath.Join(dir, "quarantine", list[0].File)); err != nil || string(kept) != string(bad) {
+				t.Fatalf("in quarantine: %d bytes, %v", len(kept), err)
 			}
 		})
-	}
-}
-
-func TestDamagedRecordBecomesADeadLetter(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, spool.Options{Dir: dir})
-	mustAppend(t, s, records(0, 10)...)
-	closeSpool(t, s)
-	path := segmentFiles(t, dir)[0]
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b = []byte(strings.ReplaceAll(string(b), "payload 4", "PAYLOAD 4"))
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s = open(t, spool.Options{Dir: dir})
-	mustAdopt(t, s, 10)
-	if got := drain(t, s); len(got) != 9 {
-		t.Fatalf("read %v", got)
-	}
-	if st := s.Stats(); st.DeadLetters != 1 || st.Pending != 0 {
-		t.Fatalf("%+v", st)
 	}
 }
 

@@ -1,48 +1,66 @@
 package spool
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // Stats is what a Spool holds and what it has done since it was opened.
 type Stats struct {
-	Pending      int       // records that wait
-	PendingBytes int64     // their encoded size
-	Oldest       time.Time // when the oldest pending record was accepted; zero without one
-	DeadLetters  int       // records set aside
+	Pending      int                   // records that wait
+	PendingBytes int64                 // their encoded size
+	Oldest       time.Time             // when the oldest pending record was accepted; zero without one
+	DeadLetters  int                   // records set aside
+	Classes      map[string]ClassStats // of pending records; "" for those of a class that is not counted apart
 
 	Appended int64 // records that Append made durable
-	Adopted  int64 // pending records that came with adopted owners
+	Adopted  int64 // records that were pending in adopted owners, readable or not
+	Retried  int64 // dead letters made pending again
 
-	// Settled counts records by outcome. Appended + Adopted equals the sum of the
-	// final outcomes and Pending.
+	// Settled counts records by outcome. Appended + Adopted + Retried equals the sum
+	// of the final outcomes and Pending, as long as Bad is empty.
 	Settled map[Outcome]int64
 
-	Owners  int      // shares held, its own included
-	Foreign int      // owners of another target seen by the last Adopt
-	Bad     []string // segments that could not be read: owner/file: reason
+	UsedBytes int64         // disk blocks of everything in the SpoolDir, at the last look
+	LeftBytes int64         // that Append may still reserve, at the last look
+	FullIn    time.Duration // until then, at the rate of the last minute; zero if nothing is appended
+
+	Owners      int      // shares held, its own included
+	Foreign     int      // owners of another target seen by the last Adopt
+	Bad         []string // segments that cannot be used: owner/file: reason
+	Quarantined int64    // damaged segments put into quarantine
+	Stalled     bool     // the disk does not answer
 }
 
-// Stats reports what the Spool holds. The counts are those of the last commits;
-// only Oldest needs a read. After Close it returns the last counts.
+// ClassStats is what is pending of one class.
+type ClassStats struct {
+	Pending int
+	Bytes   int64
+	Oldest  time.Time // no record was accepted before
+}
+
+// Stats reports what the Spool holds, as of the last commits. It never touches the
+// disk: the space that is taken and left is what the last reservation of blocks or the
+// last Adopt saw. After Close it returns the last counts.
 func (s *Spool) Stats() Stats {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	st := Stats{Appended: s.appended.Load(), Adopted: s.adoptions.Load(), Settled: map[Outcome]int64{}}
+	st := Stats{
+		Appended: s.appended.Load(), Adopted: s.adoptions.Load(), Retried: s.retried.Load(),
+		Settled: map[Outcome]int64{}, Classes: map[string]ClassStats{},
+		Quarantined: s.quarantined.Load(), Stalled: s.appending.stalled() || s.reading.stalled(),
+	}
 	for o := range s.settled {
 		st.Settled[Outcome(o)] = s.settled[o].Load()
 	}
+	st.UsedBytes, st.LeftBytes = s.room.seen()
+	st.FullIn = s.growth.until(st.LeftBytes, time.Now())
 	for _, o := range s.owners() {
 		st.Owners++
 		for _, seg := range s.segments(o) {
-			m := seg.meta.Load()
-			if m.pending() > 0 && st.Oldest.IsZero() && !s.closed {
-				st.Oldest = seg.oldest()
-			}
-			st.Pending += m.pending()
-			st.PendingBytes += int64(m.PendingBytes)
-			st.DeadLetters += int(m.Counts[Dead])
+			st.add(seg.state.Load())
 		}
 		s.mu.Lock()
-		st.Bad = append(st.Bad, o.bad...)
+		st.Bad = append(st.Bad, slices.Sorted(maps.Values(o.bad))...)
 		s.mu.Unlock()
 	}
 	s.mu.Lock()
@@ -51,13 +69,32 @@ func (s *Spool) Stats() Stats {
 	return st
 }
 
-// oldest returns when the segment's first pending record was accepted, or zero.
-func (s *segment) oldest() time.Time {
-	entries, _, err := s.read("", 1, 0)
-	if err != nil || len(entries) == 0 {
-		return time.Time{}
+// add counts what a segment holds.
+func (st *Stats) add(seg *state) {
+	st.Pending += seg.pending()
+	st.PendingBytes += int64(seg.PendingBytes)
+	st.DeadLetters += int(seg.Counts[Dead])
+	if seg.pending() > 0 {
+		st.Oldest = earlier(st.Oldest, timeOf(seg.Oldest))
 	}
-	return entries[0].At
+	for _, c := range seg.Classes {
+		if c.pending == 0 {
+			continue
+		}
+		class := st.Classes[c.class]
+		class.Pending += int(c.pending)
+		class.Bytes += int64(c.bytes)
+		class.Oldest = earlier(class.Oldest, timeOf(max(c.first, seg.Oldest)))
+		st.Classes[c.class] = class
+	}
+}
+
+// earlier returns the earlier of two times; zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // Mark is a point in the order of records.
@@ -66,11 +103,7 @@ type Mark struct {
 }
 
 // Mark returns the point behind everything that is pending now.
-func (s *Spool) Mark() Mark {
-	s.active.Lock()
-	defer s.active.Unlock()
-	return Mark{seq: s.nextSeq}
-}
+func (s *Spool) Mark() Mark { return Mark{seq: s.nextSeq.Load()} }
 
 // Before returns how many records before the mark are pending, adopted ones
 // included.
@@ -79,9 +112,9 @@ func (s *Spool) Before(m Mark) int {
 	for _, o := range s.owners() {
 		for _, seg := range s.segments(o) {
 			if o == s.own {
-				n += seg.meta.Load().pendingBefore(m.seq)
+				n += seg.state.Load().pendingBefore(m.seq)
 			} else {
-				n += seg.meta.Load().pending()
+				n += seg.state.Load().pending()
 			}
 		}
 	}

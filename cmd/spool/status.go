@@ -48,6 +48,8 @@ type status struct {
 	Owners      []ownerStatus `json:"owners"`
 	Pending     int           `json:"pending"` // of owners that are not alive
 	DeadLetters int           `json:"dead_letters"`
+
+	Quarantine []spool.Quarantined `json:"quarantine"` // damaged files that were set aside
 }
 
 type redisStatus struct {
@@ -102,7 +104,10 @@ func look(ctx context.Context, dir string, opt asynq.RedisConnOpt) (status, erro
 			return status{}, err
 		}
 	}
-	return newStatus(dir, r, owners), nil
+	st := newStatus(dir, r, owners)
+	set, err := spool.Quarantine(dir)
+	st.Quarantine = append(st.Quarantine, set...)
+	return st, err
 }
 
 // inspect is spool.Inspect with errors that say what to do.
@@ -119,7 +124,7 @@ func inspect(dir string) ([]spool.OwnerInfo, error) {
 }
 
 func newStatus(dir string, r *redisStatus, owners []spool.OwnerInfo) status {
-	st := status{Dir: dir, Redis: r, Owners: []ownerStatus{}}
+	st := status{Dir: dir, Redis: r, Owners: []ownerStatus{}, Quarantine: []spool.Quarantined{}}
 	for _, o := range owners {
 		st.add(o)
 	}
@@ -165,6 +170,9 @@ func (s *status) print(out io.Writer, now time.Time) error {
 		} else {
 			fmt.Fprintf(out, "Redis %s takes no writes: %s\n", r.Target, r.Error)
 		}
+	}
+	for _, q := range s.Quarantine {
+		fmt.Fprintf(out, "quarantine/%s: %d jobs salvaged, %d unreadable (%s)\n", q.File, q.Salvaged, q.Unreadable, q.At.Format(time.DateTime))
 	}
 	if len(s.Owners) == 0 {
 		fmt.Fprintf(out, "%s is empty: nothing is spooled\n", s.Dir)

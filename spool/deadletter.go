@@ -1,0 +1,101 @@
+package spool
+
+import (
+	bolt "go.etcd.io/bbolt"
+)
+
+// DeadLetters returns records that were set aside: at most count of those behind the
+// cursor, and the cursor for the next call. An empty cursor begins; an empty one is
+// returned at the end. The order is that of List. What it returns are copies that
+// belong to the caller.
+func (s *Spool) DeadLetters(after Cursor, count int) (letters []DeadLetter, next Cursor, err error) {
+	return page(s, after, count, (*segment).deadLetters, func(d DeadLetter) Position { return d.Position })
+}
+
+// deadLetters returns copies of at most count dead letters from a sequence number on.
+func (s *segment) deadLetters(owner string, from uint64, count int) (letters []DeadLetter, err error) {
+	if s.state.Load().Counts[Dead] == 0 {
+		return nil, nil
+	}
+	err = s.view(func(tx *bolt.Tx) error {
+		batch := newBatch(s, owner, tx)
+		tie := s.header.ties().of(kindDead)
+		dead := tx.Bucket([]byte(bucketDead)).Cursor()
+		for k, v := dead.Seek(key(from)); k != nil && len(letters) < count; k, v = dead.Next() {
+			e, err := batch.entry(k)
+			if err != nil {
+				return err
+			}
+			info, err := decodeDead(v, tie(e.Position.seq))
+			if err != nil {
+				return err
+			}
+			e.Attempts = info.attempts
+			letters = append(letters, DeadLetter{Entry: e, Reason: info.reason, Since: info.since})
+		}
+		return nil
+	})
+	return letters, err
+}
+
+// RetryDead makes dead letters pending again, with no attempts counted. It returns how
+// many of them it found: one that is none any more is passed over. Durable on return.
+func (s *Spool) RetryDead(letters ...Position) (found int, err error) {
+	found, err = s.exhume(letters, true)
+	s.retried.Add(int64(found))
+	return found, err
+}
+
+// RemoveDead deletes dead letters for good. It returns how many of them it found: one
+// that is none any more is passed over. Durable on return.
+func (s *Spool) RemoveDead(letters ...Position) (found int, err error) {
+	return s.exhume(letters, false)
+}
+
+func (s *Spool) exhume(letters []Position, retry bool) (found int, err error) {
+	batch := make([]Settlement, len(letters))
+	for i, p := range letters {
+		batch[i].Position = p
+	}
+	return exclusively(s, func() (found int, err error) {
+		err = s.revise(batch, func(seg *segment, batch []Settlement) (changes, error) {
+			n, err := seg.exhume(batch, retry)
+			found += n
+			return changes{}, err
+		})
+		return found, err
+	})
+}
+
+// exhume takes dead letters out, to be pending again or to be gone.
+func (s *segment) exhume(batch []Settlement, retry bool) (found int, err error) {
+	err = s.commit(settleCost(batch, s.state.Load().Next), nil, func(tx *bolt.Tx, st *state) error {
+		found = 0
+		t := newSettler(tx, st, s.header.ties())
+		for _, b := range batch {
+			k := key(b.Position.seq)
+			if t.dead.Get(k) == nil {
+				continue
+			}
+			found++
+			if err := t.dead.Delete(k); err != nil {
+				return err
+			}
+			st.Counts[Dead]--
+			st.DeadBytes -= min(st.DeadBytes, uint64(b.Position.size))
+			if !retry {
+				st.Counts[Removed]++
+				continue
+			}
+			st.add(b.Position.class, b.Position.size, 0)
+			if err := t.hold(b.Position.seq, 0); err != nil {
+				return err
+			}
+		}
+		return t.findOldest(tx)
+	})
+	if err != nil {
+		found = 0
+	}
+	return found, err
+}

@@ -1,0 +1,132 @@
+package spool
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Cursor is a place in a list, as text that can be handed on. Empty is the beginning.
+type Cursor string
+
+func cursorAt(p Position) Cursor { return Cursor(fmt.Sprintf("%s/%d", p.owner, p.seq)) }
+
+func (c Cursor) parse() (owner string, seq uint64, err error) {
+	if c == "" {
+		return "", 0, nil
+	}
+	owner, number, _ := strings.Cut(string(c), "/")
+	if seq, err = strconv.ParseUint(number, 10, 64); err != nil {
+		return "", 0, fmt.Errorf("spool: %q is no cursor", string(c))
+	}
+	return owner, seq, nil
+}
+
+// List returns pending records, by owner and then in order: at most count of those
+// behind the cursor, and the cursor for the next call. An empty cursor begins; an empty
+// one is returned at the end. Records settled between two calls are not in the list;
+// all others come once. What it returns are copies that belong to the caller.
+func (s *Spool) List(after Cursor, count int) (entries []Entry, next Cursor, err error) {
+	return page(s, after, count, (*segment).list, func(e Entry) Position { return e.Position })
+}
+
+// Find returns the pending records and the dead letters with an ID, oldest first. It
+// reads the whole spool, in small steps: replay and Append go on.
+func (s *Spool) Find(id string) (pending []Entry, dead []DeadLetter, err error) {
+	pending, err = filter(s.List, func(e Entry) bool { return e.ID == id })
+	if err != nil {
+		return nil, nil, err
+	}
+	dead, err = filter(s.DeadLetters, func(d DeadLetter) bool { return d.ID == id })
+	return pending, dead, err
+}
+
+// pageRecords is how many records Find and Backup take at a time: no read transaction
+// is open for long (H30).
+const pageRecords = 1000
+
+// filter returns those items of a whole list that fn picks.
+func filter[T any](list func(Cursor, int) ([]T, Cursor, error), pick func(T) bool) (picked []T, err error) {
+	for at := Cursor(""); ; {
+		items, next, err := list(at, pageRecords)
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range items {
+			if pick(item) {
+				picked = append(picked, item)
+			}
+		}
+		if at = next; at == "" {
+			return picked, nil
+		}
+	}
+}
+
+// page returns one page of a list that goes through all owners, by name.
+func page[T any](s *Spool, after Cursor, count int, read func(seg *segment, owner string, from uint64, count int) ([]T, error), at func(T) Position) (items []T, next Cursor, err error) {
+	name, seq, err := after.parse()
+	if err != nil || count <= 0 {
+		return nil, after, err
+	}
+	items, err = exclusively(s, func() (items []T, err error) {
+		owners := s.owners()
+		slices.SortFunc(owners, func(a, b *owner) int { return cmp.Compare(a.name, b.name) })
+		for _, o := range owners {
+			from := uint64(0)
+			if o.name == name {
+				from = seq + 1
+			}
+			for _, seg := range s.segments(o) {
+				if o.name < name || len(items) == count || seg.state.Load().Next <= from {
+					continue
+				}
+				more, err := mending(s, o, seg, func() ([]T, error) { return read(seg, o.name, from, count-len(items)) })
+				s.closeIdle(seg)
+				if err != nil {
+					return nil, err
+				}
+				items = append(items, more...)
+			}
+		}
+		return items, nil
+	})
+	if err == nil && len(items) == count {
+		next = cursorAt(at(items[count-1]))
+	}
+	return items, next, err
+}
+
+// list returns copies of at most count pending records from a sequence number on.
+func (s *segment) list(owner string, from uint64, count int) (entries []Entry, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		watermark := s.state.Load().Watermark
+		batch := newBatch(s, owner, tx)
+		tie := s.header.ties().of(kindHeld)
+		held := tx.Bucket([]byte(bucketHeld)).Cursor()
+		for k, v := held.Seek(key(from)); k != nil && len(entries) < count; k, v = held.Next() {
+			e, err := batch.entry(k)
+			if err == nil {
+				e.Attempts, err = decodeHeld(v, tie(binary.BigEndian.Uint64(k)))
+			}
+			if err != nil {
+				return err
+			}
+			entries = append(entries, e)
+		}
+		for k, v := batch.records.Seek(key(max(from, watermark))); k != nil && len(entries) < count; k, v = batch.records.Next() {
+			e, err := batch.decode(k, v)
+			if err != nil {
+				return err
+			}
+			entries = append(entries, e)
+		}
+		return nil
+	})
+	return entries, err
+}

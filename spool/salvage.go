@@ -1,0 +1,278 @@
+package spool
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/jobspool/jobspool/spool/internal/pages"
+)
+
+// salvaged is what can be had of a damaged segment without trusting bbolt: values whose
+// checksum says that they were written here.
+type salvaged struct {
+	header header
+	state  *state // nil if none can be read: then everything counts as pending
+	exact  bool   // held and dead are those of the last commit
+	held   map[uint64]int
+	dead   map[uint64]deadInfo
+	why    []error // what cannot be understood
+}
+
+// survey reads all but the records. The segment was created by owner, unless its header
+// says otherwise. An error means that the segment is not to be touched.
+func survey(f *pages.File, owner string, first uint64) (*salvaged, error) {
+	v := &salvaged{
+		header: header{Owner: owner, First: first},
+		exact:  true, held: map[uint64]int{}, dead: map[uint64]deadInfo{},
+	}
+	if err := v.takeMeta(func(fn func(k, b []byte)) {
+		v.note(f.Walk(bucketMeta, pairs(fn)))
+	}); err != nil {
+		return nil, err
+	}
+	if v.state == nil { // an older copy is better than none
+		if err := v.takeMeta(func(fn func(k, b []byte)) {
+			f.Scan(func(bucket, k, b []byte) bool {
+				if string(bucket) == bucketMeta {
+					fn(k, b)
+				}
+				return true
+			})
+		}); err != nil {
+			return nil, err
+		}
+		v.exact = false
+	}
+	v.note(f.Walk(bucketHeld, pairs(v.takeHeld)))
+	v.note(f.Walk(bucketDead, pairs(v.takeDead)))
+	if !v.exact {
+		f.Scan(func(_, k, b []byte) bool {
+			v.takeHeld(k, b)
+			v.takeDead(k, b)
+			return true
+		})
+	}
+	return v, nil
+}
+
+func pairs(fn func(k, b []byte)) func(k, b []byte) bool {
+	return func(k, b []byte) bool {
+		fn(k, b)
+		return true
+	}
+}
+
+// maxNotes bounds what a report says: a file of zeros has a complaint for each page.
+const maxNotes = 10
+
+func (v *salvaged) note(errs []error) {
+	v.why = append(v.why, errs[:min(len(errs), maxNotes-len(v.why))]...)
+	v.exact = v.exact && len(errs) == 0
+}
+
+// takeMeta looks for the header and the newest state among the pairs of a meta bucket.
+func (v *salvaged) takeMeta(each func(func(k, b []byte))) (unknown error) {
+	var states [][]byte
+	each(func(k, b []byte) {
+		switch string(k) {
+		case keyHeader:
+			h, err := decodeHeader(b)
+			if errors.Is(err, ErrVersion) {
+				unknown = err
+			}
+			if err == nil && h.First == v.header.First {
+				v.header = h
+			}
+		case keyState:
+			states = append(states, bytes.Clone(b))
+		}
+	})
+	for _, b := range states { // which only the header's owner can read
+		st, err := decodeState(b, v.header.ties())
+		if errors.Is(err, ErrVersion) {
+			unknown = err
+		}
+		if err == nil && (v.state == nil || v.state.Commits < st.Commits) {
+			v.state = st
+		}
+	}
+	return unknown
+}
+
+func (v *salvaged) takeHeld(k, b []byte) {
+	if len(k) != 8 {
+		return
+	}
+	seq := binary.BigEndian.Uint64(k)
+	if attempts, err := decodeHeld(b, v.header.ties().tie(kindHeld, seq)); err == nil {
+		v.held[seq] = max(v.held[seq], attempts)
+	}
+}
+
+func (v *salvaged) takeDead(k, b []byte) {
+	if len(k) != 8 {
+		return
+	}
+	seq := binary.BigEndian.Uint64(k)
+	if info, err := decodeDead(b, v.header.ties().tie(kindDead, seq)); err == nil {
+		v.dead[seq] = info
+	}
+}
+
+// fate says what a readable record is in the new segment.
+type fate uint8
+
+const (
+	settled fate = iota
+	pending
+	dead
+)
+
+// reasonUncertain is why a record became a dead letter that may have been delivered.
+const reasonUncertain = "it may have been sent already: the list of what was not is damaged"
+
+func (v *salvaged) fate(seq uint64) fate {
+	if v.state == nil {
+		return pending
+	}
+	_, isHeld := v.held[seq]
+	_, isDead := v.dead[seq]
+	switch {
+	case seq >= v.state.Next: // was never acknowledged
+		return settled
+	case seq >= v.state.Watermark || isHeld:
+		return pending
+	case isDead:
+		return dead
+	case !v.exact && v.state.Held+v.state.Counts[Dead] > 0:
+		return dead // reasonUncertain
+	}
+	return settled
+}
+
+// rescue writes a segment with what is worth keeping, under the same sequence numbers.
+// All that is pending in it is held, so that gaps do no harm.
+type rescue struct {
+	*salvaged
+	b     *builder
+	now   time.Time
+	st    *state
+	seen  map[uint64]bool
+	first uint64     // sequence number of the first pending record
+	batch []keyValue // to be added
+	size  int
+	err   error
+}
+
+// rescueBytes is how much of the records is kept in memory.
+const rescueBytes = 4 << 20
+
+// rebuild makes the new segment's file, not published yet, from all pages of the old.
+func (v *salvaged) rebuild(f *pages.File, path string, now time.Time) (*builder, *state, error) {
+	b, err := newBuilder(path, v.header)
+	if err != nil {
+		return nil, nil, err
+	}
+	st := newState(v.header.First)
+	if v.state != nil {
+		st.Next, st.Counts, st.Commits = v.state.Next, v.state.Counts, v.state.Commits+1
+	}
+	st.Counts[Dead] = 0
+	r := &rescue{salvaged: v, b: b, now: now, st: st, seen: map[uint64]bool{}}
+	record := v.header.ties().of(kindRecord)
+	take := func(k, value []byte) bool {
+		if len(k) == 8 {
+			seq := binary.BigEndian.Uint64(k)
+			r.take(seq, value, record(seq))
+		}
+		return r.err == nil
+	}
+	f.Walk(bucketRecords, take) // what the tree leads to comes first, then copies of what it has lost
+	v.note(f.Scan(func(_, k, value []byte) bool { return take(k, value) }))
+	if err := cmp.Or(r.err, r.flush(), r.finish()); err != nil {
+		return nil, nil, errors.Join(err, b.discard())
+	}
+	return b, st, nil
+}
+
+// take keeps a record, if it is one, the first time it is seen.
+func (r *rescue) take(seq uint64, value []byte, tie uint32) {
+	what := r.fate(seq)
+	if what == settled || r.seen[seq] {
+		return
+	}
+	rec, err := decodeRecord(value, tie)
+	if err != nil {
+		return
+	}
+	r.seen[seq] = true
+	r.st.Next = max(r.st.Next, seq+1)
+	if what == pending {
+		r.keep(seq, len(value), rec)
+	} else {
+		r.bury(seq, len(value))
+	}
+	r.batch = append(r.batch, keyValue{seq, slices.Clone(value)})
+	if r.size += len(value); r.size >= rescueBytes {
+		r.err = r.flush()
+	}
+}
+
+func (r *rescue) keep(seq uint64, size int, rec Record) {
+	at := unixNano(rec.At)
+	class := string([]byte(rec.Class)) // the record's is part of a page
+	r.st.add(class, size, at)
+	if r.st.Held == 0 || seq < r.first {
+		r.first, r.st.Oldest = seq, at
+	}
+	r.st.Held++
+	if _, ok := r.held[seq]; !ok {
+		r.held[seq] = 0
+	}
+}
+
+func (r *rescue) bury(seq uint64, size int) {
+	r.st.Counts[Dead]++
+	r.st.DeadBytes += uint64(size)
+	if _, ok := r.dead[seq]; !ok {
+		r.dead[seq] = deadInfo{since: r.now, reason: reasonUncertain}
+	}
+}
+
+func (r *rescue) flush() error {
+	err := r.b.add(bucketRecords, r.batch)
+	r.batch, r.size = nil, 0
+	return err
+}
+
+// finish writes what is not a record.
+func (r *rescue) finish() error {
+	t := r.header.ties()
+	var held, dead []keyValue
+	for seq := range r.seen {
+		if r.fate(seq) == pending {
+			held = append(held, keyValue{seq, encodeHeld(r.held[seq], t.tie(kindHeld, seq))})
+		} else {
+			dead = append(dead, keyValue{seq, encodeDead(r.dead[seq], t.tie(kindDead, seq))})
+		}
+	}
+	r.st.Watermark = r.st.Next
+	r.st.balance(t.first)
+	return cmp.Or(r.b.add(bucketHeld, held), r.b.add(bucketDead, dead), r.b.finish(r.st))
+}
+
+// balance makes the counts add up to what was appended: what is missing is unreadable,
+// and what became a dead letter to be on the safe side was not settled for certain.
+func (st *state) balance(first uint64) {
+	all, known := st.Next-first, st.settled()+uint64(st.pending())
+	st.Counts[Unreadable] += all - min(all, known)
+	for _, o := range []Outcome{Delivered, AlreadyThere, Superseded, Removed, Unreadable} {
+		excess := known - min(all, known)
+		known -= min(excess, st.Counts[o])
+		st.Counts[o] -= min(excess, st.Counts[o])
+	}
+}

@@ -1,0 +1,199 @@
+package spool
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/jobspool/jobspool/spool/internal/pages"
+)
+
+// SegmentReport is what Verify finds in one segment.
+type SegmentReport struct {
+	Owner   string
+	Segment string
+
+	// What the segment counts: Appended equals Pending and the sum of Settled.
+	// Dead letters that were retried or removed count as what they are now.
+	Appended int64
+	Pending  int64
+	Settled  map[Outcome]int64
+
+	Problems []error // what is wrong; nil if nothing is
+}
+
+// Verify reads every byte of the segments that this Spool holds: each checksum, each
+// tree, and whether the counts add up. It changes nothing, and stops Append for as long
+// as it reads the segment that takes records.
+func (s *Spool) Verify() ([]SegmentReport, error) {
+	var all []SegmentReport
+	for _, o := range s.owners() {
+		for _, seg := range s.segments(o) {
+			report, err := exclusively(s, func() (*SegmentReport, error) { return s.verify(o, seg) })
+			if err != nil {
+				return all, err
+			}
+			if report != nil {
+				all = append(all, *report)
+			}
+		}
+	}
+	return all, nil
+}
+
+func (s *Spool) verify(o *owner, seg *segment) (*SegmentReport, error) {
+	s.active.Lock()
+	if s.active.seg == seg { // nobody writes to the others
+		defer s.active.Unlock()
+	} else {
+		s.active.Unlock()
+	}
+	return verifySegment(o.name, seg.path)
+}
+
+// Verify does for dead owners in a SpoolDir what the method does for a Spool's own,
+// and holds their locks meanwhile. Living owners are left out.
+func Verify(dir string) ([]SegmentReport, error) {
+	owners, err := Inspect(dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []SegmentReport
+	for _, o := range owners {
+		path := filepath.Join(dir, o.Name)
+		err := whileDead(filepath.Join(path, lockName), func() error {
+			paths, err := listSegments(path)
+			for _, p := range paths {
+				report, verr := verifySegment(o.Name, p)
+				err = errors.Join(err, verr)
+				if report != nil {
+					all = append(all, *report)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return all, fmt.Errorf("spool: verify %s: %w", o.Name, err)
+		}
+	}
+	return all, nil
+}
+
+// verifySegment reads a file that nobody writes to. It returns nothing for one that is
+// gone.
+func verifySegment(owner, path string) (*SegmentReport, error) {
+	report := &SegmentReport{Owner: owner, Segment: filepath.Base(path), Settled: map[Outcome]int64{}}
+	err := withPages(path, func(f *pages.File) error {
+		v := verifier{f: f, report: report}
+		v.run(owner, path)
+		return nil
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return report, err
+}
+
+type verifier struct {
+	f      *pages.File
+	report *SegmentReport
+}
+
+func (v *verifier) problem(errs ...error) {
+	for _, err := range errs {
+		if err != nil {
+			v.report.Problems = append(v.report.Problems, err)
+		}
+	}
+}
+
+func (v *verifier) run(owner, path string) {
+	v.problem(v.f.Check())
+	first, _ := firstOf(path)
+	found := &salvaged{header: header{Owner: owner, First: first}}
+	var errs []error
+	v.problem(found.takeMeta(func(fn func(k, b []byte)) { errs = v.f.Walk(bucketMeta, pairs(fn)) }))
+	v.problem(errs...)
+	st := found.state
+	if st == nil {
+		v.problem(fmt.Errorf("%w: a segment without its state", ErrDamaged))
+		return
+	}
+	v.report.Appended, v.report.Pending = int64(st.Next-first), int64(st.pending())
+	for o, n := range st.Counts {
+		v.report.Settled[Outcome(o)] = int64(n)
+	}
+	if all := st.settled() + uint64(st.pending()); all != st.Next-first {
+		v.problem(fmt.Errorf("%w: %d records were appended, %d are settled or pending", ErrDamaged, st.Next-first, all))
+	}
+	t := found.header.ties()
+	held := v.keys(bucketHeld, func(seq uint64, b []byte) error {
+		_, err := decodeHeld(b, t.tie(kindHeld, seq))
+		return err
+	})
+	dead := v.keys(bucketDead, func(seq uint64, b []byte) error {
+		_, err := decodeDead(b, t.tie(kindDead, seq))
+		return err
+	})
+	v.count("held", len(held), st.Held)
+	v.count("dead", len(dead), st.Counts[Dead])
+	v.records(t, st, held, dead)
+}
+
+// keys checks the values of a bucket and returns their numbers.
+func (v *verifier) keys(bucket string, check func(seq uint64, b []byte) error) map[uint64]bool {
+	seqs := map[uint64]bool{}
+	v.problem(v.f.Walk(bucket, func(k, b []byte) bool {
+		if len(k) != 8 {
+			v.problem(fmt.Errorf("%w: key %x in %s", ErrDamaged, k, bucket))
+			return true
+		}
+		seq := binary.BigEndian.Uint64(k)
+		seqs[seq] = true
+		if err := check(seq, b); err != nil {
+			v.problem(fmt.Errorf("%s %d: %w", bucket, seq, err))
+		}
+		return true
+	})...)
+	return seqs
+}
+
+func (v *verifier) count(what string, found int, want uint64) {
+	if uint64(found) != want {
+		v.problem(fmt.Errorf("%w: %d %s records, the state says %d", ErrDamaged, found, what, want))
+	}
+}
+
+// records checks every record, and that those are there which must be.
+func (v *verifier) records(t ties, st *state, held, dead map[uint64]bool) {
+	tie := t.of(kindRecord)
+	want := st.pending() + int(st.Counts[Dead])
+	pendingBytes := uint64(0)
+	v.problem(v.f.Walk(bucketRecords, func(k, b []byte) bool {
+		if len(k) != 8 {
+			v.problem(fmt.Errorf("%w: key %x in %s", ErrDamaged, k, bucketRecords))
+			return true
+		}
+		seq := binary.BigEndian.Uint64(k)
+		if _, err := decodeRecord(b, tie(seq)); err != nil {
+			v.problem(fmt.Errorf("record %d: %w", seq, err))
+			return true
+		}
+		pending := seq >= st.Watermark || held[seq]
+		if pending {
+			pendingBytes += uint64(len(b))
+		}
+		if pending || dead[seq] {
+			want--
+		}
+		return true
+	})...)
+	if want != 0 {
+		v.problem(fmt.Errorf("%w: %d records that are pending or dead are missing", ErrDamaged, want))
+	}
+	if pendingBytes != st.PendingBytes {
+		v.problem(fmt.Errorf("%w: %d bytes are pending, the state says %d", ErrDamaged, pendingBytes, st.PendingBytes))
+	}
+}
