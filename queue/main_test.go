@@ -81,7 +81,8 @@ func closeProducer(tb testing.TB, p *queue.Producer) {
 		tb.Errorf("close: %v", err)
 	}
 	st := p.Stats()
-	if in, out := st.Spooled+st.Adopted, st.Replayed+st.AlreadyThere+st.Superseded+st.Dead+st.Removed+int64(st.Pending); in != out {
+	in := st.Spooled + st.Adopted + st.Retried
+	if out := st.Replayed + st.AlreadyThere + st.Superseded + st.Dead + st.Removed + st.Unreadable + int64(st.Pending); in != out {
 		tb.Errorf("the books: %d in, %d out: %+v", in, out, st)
 	}
 }

@@ -59,7 +59,8 @@ type drained struct {
 	Replayed     int64    `json:"replayed"`
 	AlreadyThere int64    `json:"already_there"`
 	Superseded   int64    `json:"superseded"`
-	Dead         int64    `json:"dead"` // set aside in this run
+	Dead         int64    `json:"dead"`       // set aside in this run
+	Unreadable   int64    `json:"unreadable"` // found damaged in this run; see the quarantine directory
 	Left         []string `json:"left"` // empty: nothing is left
 }
 
@@ -130,7 +131,8 @@ func (d drainer) drain(ctx context.Context, dir string, opt asynq.RedisConnOpt, 
 	show.stop()
 	err = errors.Join(err, p.Close())
 	st := p.Stats()
-	result.Replayed, result.AlreadyThere, result.Superseded, result.Dead = st.Replayed, st.AlreadyThere, st.Superseded, st.Dead
+	result.Replayed, result.AlreadyThere, result.Superseded = st.Replayed, st.AlreadyThere, st.Superseded
+	result.Dead, result.Unreadable = st.Dead, st.Unreadable
 	return err
 }
 
