@@ -93,12 +93,14 @@ func (s *Spool) enrol(o *owner, path string) (records int) {
 		return 0
 	}
 	s.mu.Lock()
+	known := o.givenUp[path] // in the books already
 	delete(o.bad, path)
+	delete(o.givenUp, path)
 	o.segs = append(o.segs, seg)
 	slices.SortFunc(o.segs, func(a, b *segment) int { return cmp.Compare(a.path, b.path) })
 	s.mu.Unlock()
 	records = seg.state.Load().pending()
-	s.adoptions.Add(int64(records))
+	s.adoptions.Add(int64(records - known))
 	s.tidy(s.shrink(o, seg))
 	return records
 }
@@ -162,7 +164,7 @@ func adoptOwner(spoolDir, name string) (*owner, error) {
 	if lock == nil {
 		return nil, err
 	}
-	return &owner{name: name, dir: dir, lock: lock, bad: map[string]string{}}, nil
+	return &owner{name: name, dir: dir, lock: lock, bad: map[string]string{}, givenUp: map[string]int{}}, nil
 }
 
 // sweep removes what is left of an owner whose removal, or creation, was

@@ -120,6 +120,7 @@ func (s *Spool) activeSegment() (*segment, error) {
 	h := header{Owner: s.own.name, First: s.nextSeq.Load(), Target: s.opts.Target, Created: s.own.started}
 	seg, err := createSegment(s.own.dir, h, s.opts.mmapBytes(), s.room)
 	if err != nil {
+		s.nextSeq.Add(1) // the name may be taken now, by a file that cannot be removed
 		return nil, err
 	}
 	s.active.seg = seg

@@ -145,8 +145,8 @@ func readMeta(path string) (*salvaged, error) {
 	first, _ := firstOf(path)
 	v := &salvaged{header: header{First: first}}
 	err := withPages(path, func(f *pages.File) error {
-		if err := f.Check(); err != nil {
-			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		if err := check(f); err != nil {
+			return err
 		}
 		return v.takeMeta(func(fn func(k, b []byte)) { v.note(f.Walk(bucketMeta, pairs(fn))) })
 	})

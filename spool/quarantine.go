@@ -177,13 +177,16 @@ func (s *Spool) mend(o *owner, seg *segment, cause error) (again bool, err error
 		return false, cause
 	}
 	s.retire(seg)
-	before := seg.state.Load().pending()
+	before := seg.state.Load()
 	if _, err := s.salvage(o, seg, cause); err != nil {
 		s.giveUp(o, seg, errors.Join(cause, err))
 		return false, nil
 	}
-	s.settled[Unreadable].Add(int64(before - seg.state.Load().pending()))
-	if seg.state.Load().empty() {
+	after := seg.state.Load() // counts what a commit that failed has settled all the same
+	for o, n := range after.Counts {
+		s.settled[o].Add(int64(n) - int64(before.Counts[o]))
+	}
+	if after.empty() {
 		return false, s.drop(o, seg)
 	}
 	return true, nil

@@ -34,7 +34,7 @@ func survey(f *pages.File, owner string, first uint64) (*salvaged, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if v.state == nil { // an older copy is better than none
+	if walked := v.state; walked == nil || f.Stale() != nil { // there may be copies, and newer ones
 		if err := v.takeMeta(func(fn func(k, b []byte)) {
 			f.Scan(func(bucket, k, b []byte) bool {
 				if string(bucket) == bucketMeta {
@@ -45,7 +45,7 @@ func survey(f *pages.File, owner string, first uint64) (*salvaged, error) {
 		}); err != nil {
 			return nil, err
 		}
-		v.exact = false
+		v.exact = v.exact && v.state == walked
 	}
 	v.note(f.Walk(bucketHeld, pairs(v.takeHeld)))
 	v.note(f.Walk(bucketDead, pairs(v.takeDead)))

@@ -301,12 +301,18 @@ func (s *segment) remove() error {
 
 // checkPages returns an error for a file that bbolt must not open.
 func checkPages(path string) error {
-	return withPages(path, func(f *pages.File) error {
-		if err := f.Check(); err != nil {
-			return fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
-		return nil
-	})
+	return withPages(path, check)
+}
+
+func check(f *pages.File) error {
+	err := f.Check()
+	if err == nil {
+		err = f.Stale()
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return nil
 }
 
 // withPages runs fn with a file that is read without bbolt and without a memory map.

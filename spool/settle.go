@@ -61,9 +61,12 @@ func (s *Spool) revise(batch []Settlement, fn func(*segment, []Settlement) (chan
 func (s *Spool) reviseSegment(o *owner, seg *segment, batch []Settlement, fn func(*segment, []Settlement) (changes, error)) error {
 	done, err := fn(seg, batch)
 	if err != nil {
-		again := false
-		if again, err = s.mend(o, seg, err); again {
+		cause, again := err, false
+		done = changes{}
+		if again, err = s.mend(o, seg, cause); again {
 			done, err = fn(seg, batch)
+		} else if err == nil && s.isBad(o, seg) {
+			err = cause // others need not wait, but this is not recorded
 		}
 	}
 	if err != nil {

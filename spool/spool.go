@@ -270,7 +270,18 @@ func (s *Spool) forget(o *owner, seg *segment) {
 func (s *Spool) giveUp(o *owner, seg *segment, cause error) {
 	s.retire(seg)
 	s.forget(o, seg)
+	s.mu.Lock()
+	o.givenUp[seg.path] = seg.state.Load().pending()
+	s.mu.Unlock()
 	s.reportBad(o, seg.path, errors.Join(cause, seg.close()))
+}
+
+// isBad reports whether a segment has been given up.
+func (s *Spool) isBad(o *owner, seg *segment) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, bad := o.bad[seg.path]
+	return bad
 }
 
 // reportBad notes that a segment cannot be used, and logs that once.

@@ -110,7 +110,7 @@ func (v *verifier) problem(errs ...error) {
 }
 
 func (v *verifier) run(owner, path string) {
-	v.problem(v.f.Check())
+	v.problem(check(v.f))
 	first, _ := firstOf(path)
 	found := &salvaged{header: header{Owner: owner, First: first}}
 	var errs []error

@@ -42,6 +42,17 @@ func (f *File) Check() error {
 	return nil
 }
 
+// Stale returns an error if a meta page is not valid. bbolt would go by the other one
+// without a word, and so may Walk: the last commit would be as if it had never been.
+func (f *File) Stale() error {
+	for i, m := range f.metas {
+		if m.err != nil {
+			return damaged(pageName(uint64(i)), m.err)
+		}
+	}
+	return nil
+}
+
 func (f *File) checkFreelist(m meta) error {
 	if m.Freelist < 2 || m.Freelist >= m.Pages {
 		return errors.New("not in the file")

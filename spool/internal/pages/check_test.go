@@ -62,6 +62,7 @@ func TestCheck(t *testing.T) {
 		{name: "nothing free", do: free()},
 		{name: "free pages", do: free(2, 3, 4)},
 		{name: "in any order", do: free(4, 2, 3)},
+		{name: "more than the page holds", do: func(s *sample) { binary.NativeEndian.PutUint16(s.page(list)[10:], 127) }, want: "127 numbers"},
 		{name: "free meta", do: free(2, 1), want: "names page 1"},
 		{name: "free beyond", do: free(2, 1<<30), want: "names page 1073741824"},
 		{name: "free twice", do: free(3, 2, 3), want: "names page 3 twice"},
@@ -103,6 +104,9 @@ func TestPageSizeFromSecondMeta(t *testing.T) {
 	for size := 1 << 10; size <= 1<<17; size *= 2 {
 		s := newSample(t, size, 100)
 		clear(s.page(0))
+		if size > 1<<10 {
+			copy(s.b[1<<10:], s.page(1)[:80]) // a meta page where none of this size can be
+		}
 		if got, _ := walk(open(s.b), "records"); len(got) != 100 {
 			t.Errorf("page size %d: %d records", size, len(got))
 		}

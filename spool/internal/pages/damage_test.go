@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/jobspool/jobspool/spool/internal/pages"
 )
 
 // damage is done to a sample, and what is expected of it.
@@ -16,6 +18,7 @@ type damage struct {
 	do         func(s *sample)
 	walk, scan []pair // lost
 	check      string // in Check's error; empty for none
+	stale      string // in Stale's error; empty for none
 	says       string // in the first of Walk's errors; empty for none
 }
 
@@ -27,6 +30,9 @@ func (d damage) test(t *testing.T, healthy *sample) {
 	err := f.Check()
 	if !says(err, d.check) {
 		t.Errorf("Check: %v, want %q", err, d.check)
+	}
+	if err := f.Stale(); !says(err, d.stale) {
+		t.Errorf("Stale: %v, want %q", err, d.stale)
 	}
 	got, errs := walk(f, buckets()...)
 	if lost := s.lost(found(got)); !slices.Equal(lost, d.walk) {
@@ -66,10 +72,10 @@ func TestDamagedMetaAndFreelist(t *testing.T) {
 	for _, d := range []damage{
 		{name: "nothing", do: func(*sample) {}},
 		{name: "header of meta 0", do: flip(0, 3, 1)}, // bbolt does not look at it
-		{name: "meta 0", do: flip(0, 60, 1), says: "page 0: checksum"},
-		{name: "meta 1", do: flip(1, 60, 1), says: "page 1: checksum"},
-		{name: "magic of meta 1", do: flip(1, 16, 1), says: "page 1: not a meta page"},
-		{name: "both", do: both, walk: s.pairs, check: "no valid meta page", says: "no valid meta page"},
+		{name: "meta 0", do: flip(0, 60, 1), stale: "page 0: checksum"},
+		{name: "meta 1", do: flip(1, 60, 1), stale: "page 1: checksum"},
+		{name: "magic of meta 1", do: flip(1, 16, 1), stale: "page 1: not a meta page"},
+		{name: "both", do: both, walk: s.pairs, check: "no valid meta page", stale: "page 0: checksum", says: "no valid meta page"},
 		{name: "freelist zeroed", do: zero(list), check: "says it is page 0"},
 		{name: "freelist of junk", do: junk(list), check: "says it is page"},
 		{name: "freelist flags", do: flip(list, 8, 1), check: "flags 0x11"},
@@ -91,6 +97,8 @@ func TestDamagedTree(t *testing.T) {
 		{name: "root flags", do: flip(s.root, 8, 1), walk: s.pairs, says: "flags 0x3"},
 		{name: "name of held", do: flip(s.root, bytes.Index(s.page(s.root), []byte("held")), 1), walk: s.pairs[1:3], scan: s.pairs[1:3], says: `bucket "held": is not there`},
 		{name: "root of held", do: flip(s.root, bytes.Index(s.page(s.root), []byte("held"))+4, 1), walk: s.pairs[1:3], says: "wrong header"},
+		{name: "inline page id", do: flip(s.root, bytes.Index(s.page(s.root), []byte("held"))+4+16, 1), walk: s.pairs[1:3], says: "wrong header"},
+		{name: "top branch without count", do: func(s *sample) { clear(s.page(s.top)[10:12]) }, walk: records, says: "has no elements"},
 		{name: "top branch zeroed", do: zero(s.top), walk: records, says: "says it is page 0"},
 		{name: "branch zeroed", do: zero(branch), walk: s.below(branch), says: "says it is page 0"},
 		{name: "branch of junk", do: junk(branch), walk: s.below(branch), says: "says it is page"},
@@ -132,6 +140,8 @@ func TestDamagedLeaf(t *testing.T) {
 		{name: "value size outside", do: flip(leaf, element(1, 15), 0xFF), walk: one, scan: one, says: "element 1: lies outside"},
 		{name: "key", do: flip(leaf, s.firstKey(leaf), 1), walk: in[:1], scan: in[:1], says: "key out of order"},
 		{name: "key between two", do: flip(leaf, s.key(in[1])+7, 1), walk: one, scan: one, says: "key out of order"},
+		{name: "first key lower", do: flip(leaf, s.key(in[0])+7, in[0].key[7]), walk: in[:1], scan: in[:1], says: "key out of order"},
+		{name: "last key that of the next leaf", do: flip(leaf, s.key(last)+7, last.key[7]^(last.key[7]+1)), walk: in[len(in)-1:], scan: in[len(in)-1:], says: "key out of order"},
 		{name: "last key", do: flip(leaf, s.key(last), 1), walk: in[len(in)-1:], scan: in[len(in)-1:], says: "key out of order"},
 		{
 			name: "last key below a branch", do: flip(lastBelow, s.key(lastOfBranch), 1),
@@ -174,10 +184,13 @@ func TestTruncated(t *testing.T) {
 func TestAlmostNothing(t *testing.T) {
 	s := newSample(t, os.Getpagesize(), 10)
 	for _, size := range []int{0, 1, 15, 16, 79, 80, 1024, s.pageSize - 1, s.pageSize, s.pageSize + 79, 2*s.pageSize - 1} {
-		f := open(s.b[:size])
+		f := pages.Open(bytes.NewReader(s.b), int64(size)) // what is behind the size must not be read
 		got, errs := walk(f, "records")
 		if f.Check() == nil || len(got) > 0 || len(errs) == 0 {
 			t.Errorf("%d bytes: check %v, %d pairs, errors %v", size, f.Check(), len(got), errs)
+		}
+		if none := says(f.Check(), "no valid meta page"); none != (size < 80) {
+			t.Errorf("%d bytes: check %v", size, f.Check())
 		}
 		allDamaged(t, append(errs, f.Check())...)
 		if all, errs := scan(f); len(all) > 0 || len(errs) > 0 {

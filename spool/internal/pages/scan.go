@@ -102,5 +102,5 @@ func (p page) elements() int {
 	if !ok {
 		return 0
 	}
-	return max(int(p.count), int(min((first.start-headerSize)/elementSize, maxCount)))
+	return max(int(p.count), int((first.start-headerSize)/elementSize))
 }

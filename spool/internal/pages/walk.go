@@ -15,21 +15,16 @@ const maxDepth = 32
 // walk.
 //
 // It returns one error for each page on the way that is not as bbolt writes it, and
-// for each page that another names although it cannot be that one. A meta page that
-// is not valid counts: it may have been the newest, so that the last commit is missing.
-// So does a bucket that is not there. What lies inside a leaf reaches fn even if
-// something else in that leaf is wrong; what is below a lost branch is left to Scan.
+// for each page that another names although it cannot be that one. A bucket that is not
+// there counts; whether the newest meta page is among the valid ones, Stale tells. What
+// lies inside a leaf reaches fn even if something else in that leaf is wrong; what is
+// below a lost branch is left to Scan.
 func (f *File) Walk(bucket string, fn func(key, value []byte) bool) []error {
 	m, err := f.newest()
 	if err != nil {
 		return []error{err}
 	}
 	w := &walker{reader: newReader(f), meta: m, page: make([]byte, f.pageSize), seen: set{}}
-	for i, p := range f.metas {
-		if p.err != nil {
-			w.fail(pageName(uint64(i)), p.err)
-		}
-	}
 	w.bucket(bucket, func(e element, key, value []byte) bool {
 		if _, ok := f.parseBucket(value); ok && e.flags&flagBucket != 0 {
 			return true

@@ -219,4 +219,8 @@ func TestReadsEachPageOnce(t *testing.T) {
 	if most := len(s.b)>>20 + 1 + 2; r.reads > most {
 		t.Errorf("Scan reads %d times, want at most %d", r.reads, most)
 	}
+	r.reads = 0
+	if f.Scan(func(_, _, _ []byte) bool { return false }); r.reads > 1 {
+		t.Errorf("Scan reads %d times for one pair", r.reads)
+	}
 }
