@@ -53,6 +53,7 @@ bench-all: tools ## run all benchmarks of this module
 .PHONY: lint
 lint: ## run golangci-lint
 	$(GOLANGCI) run
+	cd spool/bench && $(GOLANGCI) run -c ../../.golangci.yml
 
 .PHONY: fmt
 fmt: ## format the code
@@ -63,7 +64,7 @@ fmt-check: ## fail if fmt would change something
 	$(GOLANGCI) fmt --diff
 
 .PHONY: vet
-vet: ## run go vet for this system, macOS and Windows
+vet: tools ## run go vet for this system, macOS and Windows
 	$(GO) vet ./...
 	CGO_ENABLED=0 GOOS=darwin $(GO) vet ./...
 	CGO_ENABLED=0 GOOS=windows $(GO) vet ./...

@@ -47,7 +47,7 @@ func salvage(spoolDir string, o *owner, seg *segment, cause error, now time.Time
 	}
 	var report Quarantined
 	err := withPages(seg.path, func(f *pages.File) error {
-		found, err := survey(f, o.name, first)
+		found, err := survey(f, o.name, first, seg.state.Load())
 		if err != nil {
 			return err
 		}
@@ -182,7 +182,8 @@ func (s *Spool) mend(o *owner, seg *segment, cause error) (again bool, err error
 		s.giveUp(o, seg, errors.Join(cause, err))
 		return false, nil
 	}
-	after := seg.state.Load() // counts what a commit that failed has settled all the same
+	after := seg.state.Load() // counts what a commit that failed has brought or settled all the same
+	s.appended.Add(int64(after.Next - before.Next))
 	for o, n := range after.Counts {
 		s.settled[o].Add(int64(n) - int64(before.Counts[o]))
 	}

@@ -23,8 +23,9 @@ type salvaged struct {
 }
 
 // survey reads all but the records. The segment was created by owner, unless its header
-// says otherwise. An error means that the segment is not to be touched.
-func survey(f *pages.File, owner string, first uint64) (*salvaged, error) {
+// says otherwise; known is the state that was last seen, nil if none was. An error means
+// that the segment is not to be touched.
+func survey(f *pages.File, owner string, first uint64, known *state) (*salvaged, error) {
 	v := &salvaged{
 		header: header{Owner: owner, First: first},
 		exact:  true, held: map[uint64]int{}, dead: map[uint64]deadInfo{},
@@ -46,6 +47,9 @@ func survey(f *pages.File, owner string, first uint64) (*salvaged, error) {
 			return nil, err
 		}
 		v.exact = v.exact && v.state == walked
+	}
+	if known != nil && (v.state == nil || v.state.Commits < known.Commits) {
+		v.state, v.exact = known, false
 	}
 	v.note(f.Walk(bucketHeld, pairs(v.takeHeld)))
 	v.note(f.Walk(bucketDead, pairs(v.takeDead)))

@@ -97,7 +97,6 @@ func createSegment(dir string, h header, mmapBytes int, room *room) (*segment, e
 // only.
 func openSegment(path string, mmapBytes int) (*segment, error) {
 	s := &segment{path: path, mmapBytes: mmapBytes}
-	s.state.Store(&state{})
 	return s, errors.Join(s.withDB(func(*bolt.DB) error { return nil }), s.close())
 }
 
