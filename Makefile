@@ -94,7 +94,7 @@ check: ## all that must pass before a commit; what CI runs
 	@$(MAKE) --no-print-directory test
 
 .PHONY: tools
-tools: ## install redis-server, strace and a C compiler if they are missing
+tools: ## install redis-server and a C compiler if they are missing
 	@.ci/tools
 
 .PHONY: clean

@@ -44,6 +44,10 @@ func (s *Spool) adoptDead() (records int, err error) {
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			err = sweep(s.opts.Dir, d.Name())
+		case errors.Is(err, os.ErrPermission):
+			if fi, serr := d.Info(); serr == nil {
+				err = cmp.Or(checkUser(fi), err)
+			}
 		case err == nil && id.Target != s.opts.Target:
 			foreign++
 		case err == nil:
@@ -157,14 +161,22 @@ func adoptOwner(spoolDir, name string) (*owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	if uid, other := otherUser(fi); other {
-		return nil, fmt.Errorf("%w: of uid %d, this process runs as uid %d; run it as that user", ErrOtherUser, uid, os.Geteuid())
+	if err := checkUser(fi); err != nil {
+		return nil, err
 	}
 	lock, err := lockOwner(dir)
 	if lock == nil {
 		return nil, err
 	}
 	return &owner{name: name, dir: dir, lock: lock, bad: map[string]string{}, givenUp: map[string]int{}}, nil
+}
+
+// checkUser returns ErrOtherUser for a directory of another user.
+func checkUser(fi os.FileInfo) error {
+	if uid, other := otherUser(fi); other {
+		return fmt.Errorf("%w: of uid %d, this process runs as uid %d; run it as that user", ErrOtherUser, uid, os.Geteuid())
+	}
+	return nil
 }
 
 // sweep removes what is left of an owner whose removal, or creation, was

@@ -114,8 +114,8 @@ func (s *Spool) tryCommit(records []encoded) error {
 // activeSegment returns the segment that takes records, a new one if need be; active
 // is held.
 func (s *Spool) activeSegment() (*segment, error) {
-	if s.active.seg != nil {
-		return s.active.seg, nil
+	if seg := s.active.seg; seg != nil && seg.inPlace() {
+		return seg, nil
 	}
 	h := header{Owner: s.own.name, First: s.nextSeq.Load(), Target: s.opts.Target, Created: s.own.started}
 	seg, err := createSegment(s.own.dir, h, s.opts.mmapBytes(), s.room)

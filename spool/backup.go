@@ -34,7 +34,7 @@ func (s *Spool) Backup(ctx context.Context, dir string) error {
 // backupOwner copies one share. It comes with an identity, so that it is adopted, and
 // with a lock that is held until it is whole.
 func (s *Spool) backupOwner(ctx context.Context, o *owner, dir string) error {
-	id, err := readIdentity(o.dir)
+	id, err := identify(o.dir)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,11 @@ func diskSpace(dir string) (free, total int64, err error) {
 	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil //nolint:unconvert // differs between systems
 }
 
+// unlockFile gives up bbolt's lock on a file.
+func unlockFile(f *os.File) {
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) // if not, whoever wants the lock says so
+}
+
 // otherUser returns the owner of a file if that is not this process's user.
 func otherUser(fi os.FileInfo) (uid int, other bool) {
 	st, ok := fi.Sys().(*syscall.Stat_t)

@@ -22,5 +22,8 @@ func diskSpace(dir string) (free, total int64, err error) {
 	return int64(f), int64(t), nil
 }
 
+// unlockFile is for systems where a memory map keeps bbolt's lock on a file.
+func unlockFile(*os.File) {}
+
 // otherUser would be about access control lists here: nobody is another user.
 func otherUser(os.FileInfo) (uid int, other bool) { return 0, false }

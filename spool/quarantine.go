@@ -55,6 +55,9 @@ func salvage(spoolDir string, o *owner, seg *segment, cause error, now time.Time
 		if err != nil {
 			return err
 		}
+		if st.empty() && errors.Is(errors.Join(found.why...), syscall.EIO) { // the disk may be away for a while
+			return errors.Join(fmt.Errorf("nothing can be read: %w", syscall.EIO), b.discard())
+		}
 		report = Quarantined{
 			Owner: o.name, Segment: filepath.Base(seg.path), Target: found.header.Target, At: now.UTC(),
 			Reason:   errors.Join(append([]error{cause}, found.why...)...).Error(),
@@ -94,7 +97,10 @@ func quarantine(spoolDir, path string, report *Quarantined) error {
 		if err := link(path, name); err != nil {
 			return err
 		}
-		return writeReport(dir, *report)
+		if err := writeReport(dir, *report); err != nil { // on a full disk
+			return errors.Join(err, removeAll(name+".json", name)) // path is still there
+		}
+		return nil
 	}
 }
 
@@ -170,7 +176,7 @@ func Quarantine(spoolDir string) ([]Quarantined, error) {
 // others would have to wait for. What is left are errors that may pass.
 func (s *Spool) mend(o *owner, seg *segment, cause error) (again bool, err error) {
 	switch {
-	case errors.Is(cause, ErrVersion):
+	case errors.Is(cause, ErrVersion), errors.Is(cause, os.ErrNotExist), errors.Is(cause, os.ErrPermission):
 		s.giveUp(o, seg, cause)
 		return false, nil
 	case !errors.Is(cause, ErrDamaged) && !errors.Is(cause, syscall.EIO):

@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -38,7 +40,7 @@ func survey(f *pages.File, owner string, first uint64, known *state) (*salvaged,
 	if walked := v.state; walked == nil || f.Stale() != nil { // there may be copies, and newer ones
 		if err := v.takeMeta(func(fn func(k, b []byte)) {
 			f.Scan(func(bucket, k, b []byte) bool {
-				if string(bucket) == bucketMeta {
+				if bucket == nil || string(bucket) == bucketMeta { // with many classes it has a page of its own
 					fn(k, b)
 				}
 				return true
@@ -54,8 +56,14 @@ func survey(f *pages.File, owner string, first uint64, known *state) (*salvaged,
 	v.note(f.Walk(bucketHeld, pairs(v.takeHeld)))
 	v.note(f.Walk(bucketDead, pairs(v.takeDead)))
 	if !v.exact {
+		sure := maps.Clone(v.dead) // whatever an old copy of the other list says
 		f.Scan(func(_, k, b []byte) bool {
-			v.takeHeld(k, b)
+			if len(k) != 8 {
+				return true
+			}
+			if _, ok := sure[binary.BigEndian.Uint64(k)]; !ok {
+				v.takeHeld(k, b)
+			}
 			v.takeDead(k, b)
 			return true
 		})
@@ -85,10 +93,12 @@ func (v *salvaged) takeMeta(each func(func(k, b []byte))) (unknown error) {
 		switch string(k) {
 		case keyHeader:
 			h, err := decodeHeader(b)
-			if errors.Is(err, ErrVersion) {
+			switch {
+			case errors.Is(err, ErrVersion):
 				unknown = err
-			}
-			if err == nil && h.First == v.header.First {
+			case err == nil && h.First != v.header.First: // its records could be read under its own name only
+				unknown = fmt.Errorf("%w: the segment that begins with record %d is named %d", ErrDamaged, h.First, v.header.First)
+			case err == nil:
 				v.header = h
 			}
 		case keyState:
@@ -146,7 +156,7 @@ func (v *salvaged) fate(seq uint64) fate {
 	_, isHeld := v.held[seq]
 	_, isDead := v.dead[seq]
 	switch {
-	case seq >= v.state.Next: // was never acknowledged
+	case seq >= v.state.Next && v.exact: // was never acknowledged; an older state does not know
 		return settled
 	case seq >= v.state.Watermark || isHeld:
 		return pending
@@ -265,8 +275,20 @@ func (r *rescue) finish() error {
 		}
 	}
 	r.st.Watermark = r.st.Next
+	r.st.Counts[Unreadable] += r.missing(t.first)
 	r.st.balance(t.first)
 	return cmp.Or(r.b.add(bucketHeld, held), r.b.add(bucketDead, dead), r.b.finish(r.st))
+}
+
+// missing counts the records that must be there and are not.
+func (r *rescue) missing(first uint64) (n uint64) {
+	for seq := first; seq < r.st.Next; seq++ {
+		_, listed := r.dead[seq]
+		if what := r.fate(seq); !r.seen[seq] && (what == pending || what == dead && listed) {
+			n++
+		}
+	}
+	return n
 }
 
 // balance makes the counts add up to what was appended: what is missing is unreadable,

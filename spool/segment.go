@@ -157,6 +157,7 @@ func (s *segment) open() (err error) {
 		return err
 	})
 	if panicked {
+		unlockFile(s.file)
 		return errors.Join(err, s.file.Close())
 	}
 	if err != nil {
@@ -256,6 +257,19 @@ func (s *segment) commit(size int64, room *room, fn func(*bolt.Tx, *state) error
 	return err
 }
 
+// inPlace reports whether the open file still has its name. Where somebody has removed
+// it, what it holds can be read, but nothing is durable that is added.
+func (s *segment) inPlace() bool {
+	s.use.RLock()
+	defer s.use.RUnlock()
+	if s.file == nil {
+		return true // opening it will tell
+	}
+	open, err := s.file.Stat()
+	there, terr := os.Stat(s.path)
+	return err == nil && terr == nil && os.SameFile(open, there)
+}
+
 // usedBytes is the length of what bbolt uses of the file.
 func (s *segment) usedBytes() int64 {
 	s.update.Lock()
@@ -287,7 +301,8 @@ func (s *segment) closeLocked(abandon bool) error {
 	db, file := s.db, s.file
 	s.db, s.file = nil, nil
 	if abandon {
-		return file.Close() // and with it bbolt's lock on the file
+		unlockFile(file) // which the memory map would hold on to
+		return file.Close()
 	}
 	_, err := guarded(db.Close)
 	return err

@@ -17,7 +17,14 @@ import (
 	"github.com/jobspool/jobspool/spool"
 )
 
+// isolatedTest names, in the environment, the test that a process is for alone; see
+// isolate_linux_test.go.
+const isolatedTest = "SPOOL_TEST_ISOLATED"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(isolatedTest) != "" {
+		os.Exit(m.Run())
+	}
 	if os.Getenv(childDir) != "" {
 		runChild()
 		return
