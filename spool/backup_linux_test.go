@@ -24,8 +24,10 @@ func TestAppendGoesOnWhileABackupWaits(t *testing.T) {
 	s := open(t, spool.Options{Dir: t.TempDir(), SegmentBytes: 1 << 20})
 	mustAppend(t, s, records(0, 3000)...)
 	to := filepath.Join(t.TempDir(), "backup")
-	disk := hangIn(t, sup, to, unix.SYS_PWRITE64)
-	disk.begin("")
+	disk := hangIn(t, sup, to, func(c sysCall) bool {
+		return c.nr == unix.SYS_PWRITE64 && c.args[3] > 64<<10 // behind what every segment begins with
+	})
+	disk.begin()
 	done := make(chan error, 1)
 	go func() { done <- s.Backup(t.Context(), to) }()
 	<-disk.asked

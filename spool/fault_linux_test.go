@@ -63,6 +63,7 @@ func TestEveryDiskErrorInTurn(t *testing.T) {
 		{"unlink", unix.EIO, []int{unix.SYS_UNLINKAT}},
 		{"open", unix.EMFILE, []int{unix.SYS_OPENAT}},
 		{"pread", unix.EIO, []int{unix.SYS_PREAD64}},
+		{"fsync and unlink", unix.EIO, []int{unix.SYS_FSYNC, unix.SYS_UNLINKAT}},
 		{"mmap", unix.ENOMEM, []int{unix.SYS_MMAP}},
 		{"all", unix.EIO, []int{
 			unix.SYS_FDATASYNC, unix.SYS_FSYNC, unix.SYS_PWRITE64, unix.SYS_FALLOCATE, unix.SYS_FTRUNCATE,
@@ -70,6 +71,9 @@ func TestEveryDiskErrorInTurn(t *testing.T) {
 		}},
 	} {
 		small, all := countCalls(t, sup, kind.nrs, false), countCalls(t, sup, kind.nrs, true)
+		if small == 0 {
+			t.Fatalf("%s: no such call", kind.name)
+		}
 		for _, forever := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s %s forever=%v", kind.name, unix.ErrnoName(kind.errno), forever), func(t *testing.T) {
 				for k := 1; k <= all; k = next(k, forever) {
@@ -110,14 +114,14 @@ func (f *fault) end() {
 	f.nrs = nil
 }
 
-// next picks the calls that fail: the first 20, or with what lasts a third of them, and
-// some of the others.
+// next picks the calls that fail: the first 20, or with what lasts half of them, and some
+// of the others.
 func next(k int, forever bool) int {
 	switch {
 	case k >= 20:
-		return k + 11
+		return k + 13
 	case forever:
-		return k + 3
+		return k + 2
 	}
 	return k + 1
 }

@@ -99,6 +99,40 @@ func TestFullDisk(t *testing.T) {
 	mustAppend(t, s, record(0))
 }
 
+// TestFullDiskRefusesALargeSettlement settles more exceptions in one call than there are
+// blocks for: nothing changes, and smaller calls work.
+func TestFullDiskRefusesALargeSettlement(t *testing.T) {
+	if !isolatedMounts(t) {
+		return
+	}
+	disk := smallDisk(t, 4)
+	s := open(t, spool.Options{Dir: filepath.Join(disk, "spool"), MinFreeBytes: -1})
+	mustAppend(t, s, records(0, 2000)...)
+	fill(t, disk)
+	entries, err := s.Read(2000, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch := settlements(entries, spool.Dead)
+	for i := range batch {
+		batch[i].Reason = strings.Repeat("because ", 100)
+	}
+	for range 2 {
+		if err := s.Settle(batch...); !errors.Is(err, spool.ErrFull) {
+			t.Errorf("Settle: %v", err)
+		}
+	}
+	if st := s.Stats(); st.Pending != 2000 || st.DeadLetters != 0 {
+		t.Errorf("%+v", st)
+	}
+	if err := s.Settle(batch[:10]...); err != nil {
+		t.Error(err)
+	}
+	if ids := drain(t, s); len(ids) != 1990 || s.Stats().DeadLetters != 10 {
+		t.Errorf("%d records, %+v", len(ids), s.Stats())
+	}
+}
+
 // TestFullBeforeTheFirstRecord leaves nothing behind of what could not be made.
 func TestFullBeforeTheFirstRecord(t *testing.T) {
 	if !isolatedMounts(t) {

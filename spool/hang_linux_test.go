@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -18,10 +17,9 @@ import (
 	"github.com/jobspool/jobspool/spool"
 )
 
-// hang is a disk that does not answer: system calls of one kind that wait.
+// hang is a disk that does not answer some system calls.
 type hang struct {
-	nr   int
-	name string // of the file; empty: any
+	match func(sysCall) bool
 
 	mu     sync.Mutex
 	answer chan struct{} // closed when it answers again; nil while it does; guarded by mu
@@ -29,30 +27,31 @@ type hang struct {
 }
 
 // hangIn makes a disk hang under a directory when told to.
-func hangIn(t *testing.T, sup *supervisor, dir string, nr int) *hang {
+func hangIn(t *testing.T, sup *supervisor, dir string, match func(sysCall) bool) *hang {
 	t.Helper()
-	h := &hang{nr: nr, asked: make(chan struct{}, 100)}
+	h := &hang{match: match, asked: make(chan struct{}, 100)}
 	sup.over(t, dir, h.rule)
 	t.Cleanup(h.end)
 	return h
 }
 
+func isSync(c sysCall) bool { return c.nr == unix.SYS_FDATASYNC }
+
 func (h *hang) rule(c sysCall) syscall.Errno {
 	h.mu.Lock()
-	answer, name := h.answer, h.name
+	answer := h.answer
 	h.mu.Unlock()
-	if c.nr != h.nr || answer == nil || !strings.HasSuffix(c.path, name) {
-		return 0
+	if answer != nil && h.match(c) {
+		h.asked <- struct{}{}
+		<-answer
 	}
-	h.asked <- struct{}{}
-	<-answer
 	return 0
 }
 
-func (h *hang) begin(name string) {
+func (h *hang) begin() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.answer, h.name = make(chan struct{}), name
+	h.answer = make(chan struct{})
 }
 
 func (h *hang) end() {
@@ -100,8 +99,8 @@ func TestHangingAppend(t *testing.T) {
 	sup := supervise(t)
 	s, dir := openToHang(t)
 	mustAppend(t, s, record(0))
-	disk := hangIn(t, sup, dir, unix.SYS_FDATASYNC)
-	disk.begin("")
+	disk := hangIn(t, sup, dir, isSync)
+	disk.begin()
 	var wg sync.WaitGroup
 	errs := make([]error, 8)
 	wg.Go(func() { errs[0] = s.Append(record(1)) })
@@ -153,8 +152,8 @@ func TestHangingSettle(t *testing.T) {
 		t.Fatal(err)
 	}
 	batch := settlements(entries, spool.Delivered)
-	disk := hangIn(t, sup, dir, unix.SYS_FDATASYNC)
-	disk.begin(filepath.Base(first))
+	disk := hangIn(t, sup, dir, func(c sysCall) bool { return isSync(c) && c.path == first })
+	disk.begin()
 	if err := s.Settle(batch...); !errors.Is(err, spool.ErrStalled) {
 		t.Errorf("Settle: %v", err)
 	}
@@ -189,6 +188,40 @@ func TestHangingSettle(t *testing.T) {
 	closeSpool(t, s)
 }
 
+// TestHangingSettleWhereRecordsAreAppended settles in the segment that takes records:
+// Append cannot go on, and does not know what will become of its record.
+func TestHangingSettleWhereRecordsAreAppended(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	sup := supervise(t)
+	s, dir := openToHang(t)
+	mustAppend(t, s, records(0, 10)...)
+	entries, err := s.Read(1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk := hangIn(t, sup, dir, isSync)
+	disk.begin()
+	if err := s.Settle(settlements(entries, spool.Delivered)...); !errors.Is(err, spool.ErrStalled) {
+		t.Errorf("Settle: %v", err)
+	}
+	if err := s.Append(record(10)); !errors.Is(err, spool.ErrMaybeStored) {
+		t.Errorf("Append: %v", err)
+	}
+	if err := s.Append(record(11)); !errors.Is(err, spool.ErrStalled) || errors.Is(err, spool.ErrMaybeStored) {
+		t.Errorf("Append to a stalled Spool: %v", err)
+	}
+	disk.end()
+	recovered(t, s)
+	mustAppend(t, s, record(11))
+	if ids := drain(t, s); len(ids) != 11 || ids[0] != "id-1" || ids[10] != "id-11" {
+		t.Errorf("left: %v", ids)
+	}
+	checkBooks(t, s)
+	closeSpool(t, s)
+}
+
 // TestCloseDoesNotWaitForAHangingDisk looks at a copy afterwards, which is not locked:
 // what a Spool leaves that was closed while the disk hung is adopted once its process
 // has ended.
@@ -213,8 +246,8 @@ func TestCloseDoesNotWaitForAHangingDisk(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			disk := hangIn(t, sup, dir, unix.SYS_FDATASYNC)
-			disk.begin("")
+			disk := hangIn(t, sup, dir, isSync)
+			disk.begin()
 			if err := tc.call(s, entries); !errors.Is(err, spool.ErrStalled) {
 				t.Error(err)
 			}

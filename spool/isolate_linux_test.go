@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -15,7 +16,9 @@ const (
 	// requireRoot makes a test fail that would skip itself for want of a permission.
 	requireRoot = "SPOOL_TEST_REQUIRE_ROOT"
 
-	isolatedTimeout = 2 * time.Minute
+	// isolatedTimeout is when a process for one test ends with all its goroutines' stacks;
+	// it is killed if it does not.
+	isolatedTimeout = 3 * time.Minute
 )
 
 // isolated reports whether this process was started for the test t alone. Otherwise it
@@ -34,6 +37,7 @@ func isolatedMounts(t *testing.T) bool {
 	if uid := os.Geteuid(); uid != 0 {
 		attr.Cloneflags = syscall.CLONE_NEWUSER
 		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}
 	return isolatedWith(t, attr)
 }
@@ -44,7 +48,9 @@ func isolatedWith(t *testing.T, attr *syscall.SysProcAttr) bool {
 		return true
 	}
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), isolatedTimeout)
+	runtime.LockOSThread() // the process dies with its parent, which is a thread
+	defer runtime.UnlockOSThread()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*isolatedTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout="+isolatedTimeout.String())
 	// A thread that a system call blocks keeps its P for a while; the race detector
@@ -53,18 +59,18 @@ func isolatedWith(t *testing.T, attr *syscall.SysProcAttr) bool {
 	cmd.SysProcAttr = attr
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Start()
-	if err != nil {
+	if err := cmd.Start(); err != nil {
 		lacking(t, err)
 	}
-	err = cmd.Wait()
-	switch skipped := regexp.MustCompile(`(?m)^--- SKIP`).Match(out.Bytes()); {
-	case err != nil || t.Failed():
-		t.Fatalf("%v\n%s", err, &out)
-	case skipped:
-		t.Skipf("\n%s", &out)
+	err := cmd.Wait()
+	text := regexp.MustCompile(`(?m)^(=== (RUN|PAUSE|CONT) | *--- PASS: ).*\n`).ReplaceAll(out.Bytes(), nil)
+	switch {
+	case err != nil:
+		t.Fatalf("%v\n%s", err, text)
+	case bytes.Contains(text, []byte("\n--- SKIP: ")):
+		t.Skipf("\n%s", text)
 	default:
-		t.Logf("\n%s", &out)
+		t.Logf("\n%s", text)
 	}
 	return false
 }

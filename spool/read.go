@@ -94,6 +94,7 @@ type batch struct {
 	segment uint64
 	records *bolt.Cursor
 	tie     func(seq uint64) uint32
+	last    uint64 // sequence number of the entry before
 	slab    []byte
 }
 
@@ -109,6 +110,9 @@ func newBatch(s *segment, owner string, tx *bolt.Tx) *batch {
 
 // entry returns the record with a key that another bucket has.
 func (b *batch) entry(k []byte) (Entry, error) {
+	if len(k) != 8 {
+		return Entry{}, fmt.Errorf("%w: a key of %d bytes", ErrDamaged, len(k))
+	}
 	rk, v := b.records.Seek(k)
 	if !bytes.Equal(rk, k) {
 		return Entry{}, fmt.Errorf("%w: record %x is missing", ErrDamaged, k)
@@ -121,6 +125,10 @@ func (b *batch) decode(k, v []byte) (Entry, error) {
 		return Entry{}, fmt.Errorf("%w: record %x", ErrDamaged, k)
 	}
 	seq := binary.BigEndian.Uint64(k)
+	if seq <= b.last { // Settle would not find it
+		return Entry{}, fmt.Errorf("%w: record %d behind record %d", ErrDamaged, seq, b.last)
+	}
+	b.last = seq
 	if cap(b.slab)-len(b.slab) < len(v) {
 		b.slab = make([]byte, 0, max(slabBytes, len(v)))
 	}

@@ -53,22 +53,44 @@ func survey(f *pages.File, owner string, first uint64, known *state) (*salvaged,
 	if known != nil && (v.state == nil || v.state.Commits < known.Commits) {
 		v.state, v.exact = known, false
 	}
-	v.note(f.Walk(bucketHeld, pairs(v.takeHeld)))
-	v.note(f.Walk(bucketDead, pairs(v.takeDead)))
-	if !v.exact {
-		sure := maps.Clone(v.dead) // whatever an old copy of the other list says
-		f.Scan(func(_, k, b []byte) bool {
-			if len(k) != 8 {
-				return true
-			}
-			if _, ok := sure[binary.BigEndian.Uint64(k)]; !ok {
-				v.takeHeld(k, b)
-			}
-			v.takeDead(k, b)
-			return true
-		})
-	}
+	v.takeLists(f)
 	return v, nil
+}
+
+// takeLists reads the lists of what is held and dead. Old copies fill the gaps of one that
+// is damaged; what the other one says is sure.
+func (v *salvaged) takeLists(f *pages.File) {
+	exact := v.exact
+	heldSure := v.walkList(f, bucketHeld, v.takeHeld) && exact
+	deadSure := v.walkList(f, bucketDead, v.takeDead) && exact
+	if v.exact {
+		return
+	}
+	sure := maps.Clone(v.dead)
+	f.Scan(func(_, k, b []byte) bool {
+		if len(k) != 8 {
+			return true
+		}
+		if _, ok := sure[binary.BigEndian.Uint64(k)]; !ok && !heldSure {
+			v.takeHeld(k, b)
+		}
+		if !deadSure {
+			v.takeDead(k, b)
+		}
+		return true
+	})
+}
+
+// walkList reports whether it could read the whole list.
+func (v *salvaged) walkList(f *pages.File, bucket string, take func(k, b []byte) bool) bool {
+	var bad []error
+	errs := f.Walk(bucket, func(k, b []byte) bool {
+		if !take(k, b) && len(bad) == 0 {
+			bad = append(bad, fmt.Errorf("%w: an entry of bucket %q", ErrDamaged, bucket))
+		}
+		return true
+	})
+	return v.note(append(errs, bad...))
 }
 
 func pairs(fn func(k, b []byte)) func(k, b []byte) bool {
@@ -81,9 +103,11 @@ func pairs(fn func(k, b []byte)) func(k, b []byte) bool {
 // maxNotes bounds what a report says: a file of zeros has a complaint for each page.
 const maxNotes = 10
 
-func (v *salvaged) note(errs []error) {
+// note reports whether there is nothing to note.
+func (v *salvaged) note(errs []error) bool {
 	v.why = append(v.why, errs[:min(len(errs), maxNotes-len(v.why))]...)
 	v.exact = v.exact && len(errs) == 0
+	return len(errs) == 0
 }
 
 // takeMeta looks for the header and the newest state among the pairs of a meta bucket.
@@ -117,24 +141,29 @@ func (v *salvaged) takeMeta(each func(func(k, b []byte))) (unknown error) {
 	return unknown
 }
 
-func (v *salvaged) takeHeld(k, b []byte) {
+// takeHeld and takeDead keep an entry, if it is one.
+func (v *salvaged) takeHeld(k, b []byte) bool {
 	if len(k) != 8 {
-		return
+		return false
 	}
 	seq := binary.BigEndian.Uint64(k)
-	if attempts, err := decodeHeld(b, v.header.ties().tie(kindHeld, seq)); err == nil {
+	attempts, err := decodeHeld(b, v.header.ties().tie(kindHeld, seq))
+	if err == nil {
 		v.held[seq] = max(v.held[seq], attempts)
 	}
+	return err == nil
 }
 
-func (v *salvaged) takeDead(k, b []byte) {
+func (v *salvaged) takeDead(k, b []byte) bool {
 	if len(k) != 8 {
-		return
+		return false
 	}
 	seq := binary.BigEndian.Uint64(k)
-	if info, err := decodeDead(b, v.header.ties().tie(kindDead, seq)); err == nil {
+	info, err := decodeDead(b, v.header.ties().tie(kindDead, seq))
+	if err == nil {
 		v.dead[seq] = info
 	}
+	return err == nil
 }
 
 // fate says what a readable record is in the new segment.

@@ -323,6 +323,9 @@ func check(f *pages.File) error {
 	if err == nil {
 		err = f.Stale()
 	}
+	if err == nil {
+		err = f.Trees(bucketRecords)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}

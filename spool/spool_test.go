@@ -6,13 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
-	"pgregory.net/rapid"
 
 	"github.com/jobspool/jobspool/spool"
 )
@@ -41,18 +39,20 @@ func open(tb testing.TB, opts spool.Options) *spool.Spool {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { checkBooks(tb, s); closeSpool(tb, s) })
+	tb.Cleanup(func() { closeSpool(tb, s) })
 	return s
 }
 
 func closeSpool(tb testing.TB, s *spool.Spool) {
 	tb.Helper()
+	checkBooks(tb, s)
 	if err := s.Close(); err != nil {
 		tb.Error(err)
 	}
 }
 
-// checkBooks fails unless every record that came in is settled or pending.
+// checkBooks fails unless every record that came in is settled or pending, and the
+// files say the same. What the spool cannot use (Stats.Bad) is not in the books.
 func checkBooks(tb testing.TB, s *spool.Spool) {
 	tb.Helper()
 	st := s.Stats()
@@ -62,9 +62,37 @@ func checkBooks(tb testing.TB, s *spool.Spool) {
 			settled += n
 		}
 	}
-	if in, out := st.Appended+st.Adopted, settled+int64(st.Pending); in != out && len(st.Bad) == 0 {
+	if in, out := st.Appended+st.Adopted+st.Retried, settled+int64(st.Pending); in != out && len(st.Bad) == 0 {
 		tb.Errorf("books: %d in, %d settled or pending: %+v", in, out, st)
 	}
+	pending, dead, err := verified(s)
+	switch {
+	case errors.Is(err, spool.ErrClosed):
+	case err != nil:
+		tb.Errorf("verify: %v", err)
+	case pending != st.Pending || dead != st.DeadLetters:
+		tb.Errorf("verify: %d pending and %d dead letters in the files, Stats: %+v", pending, dead, st)
+	}
+}
+
+// verified returns what Verify counts, or an error with all that it finds wrong.
+func verified(s *spool.Spool) (pending, dead int, err error) {
+	reports, err := s.Verify()
+	for _, r := range reports {
+		settled := int64(0)
+		for _, n := range r.Settled {
+			settled += n
+		}
+		if r.Appended != settled+r.Pending {
+			err = errors.Join(err, fmt.Errorf("%s/%s: %d appended, %d settled, %d pending", r.Owner, r.Segment, r.Appended, settled, r.Pending))
+		}
+		for _, problem := range r.Problems {
+			err = errors.Join(err, fmt.Errorf("%s/%s: %w", r.Owner, r.Segment, problem))
+		}
+		pending += int(r.Pending)
+		dead += int(r.Settled[spool.Dead])
+	}
+	return pending, dead, err
 }
 
 func record(i int) spool.Record {
@@ -375,62 +403,6 @@ func TestKeptRecordsComeBackAndDeadLettersStay(t *testing.T) {
 	}
 }
 
-// damagedShare leaves two dead owners with 500 records each, and damages the segment of
-// the first.
-func damagedShare(t *testing.T, damage func(b []byte) []byte) (dir, path string, bad []byte) {
-	t.Helper()
-	dir = t.TempDir()
-	for range 2 {
-		s := open(t, spool.Options{Dir: dir})
-		mustAppend(t, s, records(0, 500)...)
-		closeSpool(t, s)
-	}
-	path = segmentFiles(t, dir)[0]
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bad = damage(b)
-	if err := os.WriteFile(path, bad, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir, path, bad
-}
-
-func TestDamagedFilesAreKeptAndTheRestGoesOn(t *testing.T) {
-	damage := map[string]func(b []byte) []byte{
-		"empty":     func([]byte) []byte { return nil },
-		"zeros":     func(b []byte) []byte { return make([]byte, len(b)) },
-		"truncated": func(b []byte) []byte { return b[:5*4096] },
-		"junk":      func([]byte) []byte { return []byte(strings.Repeat("junk", 5000)) },
-		"a payload": func(b []byte) []byte {
-			return []byte(strings.ReplaceAll(string(b), "payload 4", "PAYLOAD 4"))
-		},
-	}
-	for name, damage := range damage {
-		t.Run(name, func(t *testing.T) {
-			dir, _, bad := damagedShare(t, damage)
-			s := open(t, spool.Options{Dir: dir})
-			if _, err := s.Adopt(); err != nil {
-				t.Fatal(err)
-			}
-			if got := drain(t, s); len(got) < 500 {
-				t.Fatalf("%d records of the sound segment, want 500", len(got))
-			}
-			if st := s.Stats(); st.Quarantined != 1 || len(st.Bad) != 0 {
-				t.Fatalf("%+v", st)
-			}
-			list, err := spool.Quarantine(dir)
-			if err != nil || len(list) != 1 || list[0].Reason == "" {
-				t.Fatalf("%+v, %v", list, err)
-			}
-			if kept, err := os.ReadFile(filepath.Join(dir, "quarantine", list[0].File)); err != nil || string(kept) != string(bad) {
-				t.Fatalf("in quarantine: %d bytes, %v", len(kept), err)
-			}
-		})
-	}
-}
-
 func TestAdoptOnlyCreatesNothing(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := spool.Open(spool.Options{Dir: filepath.Join(dir, "typo"), AdoptOnly: true}); !errors.Is(err, os.ErrNotExist) {
@@ -528,98 +500,6 @@ func TestConcurrentAppendsAllArriveWhileBeingDrained(t *testing.T) {
 		if n != 1 {
 			t.Errorf("%s came %d times", id, n)
 		}
-	}
-}
-
-// TestModel walks at random and compares with a list in memory.
-func TestModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp("", "spool-model-") //nolint:usetesting // each of rapid's runs needs one of its own
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = os.RemoveAll(dir) }()
-		m := model{dir: dir}
-		m.reopen(t)
-		defer func() { _ = m.s.Close() }()
-		t.Repeat(map[string]func(*rapid.T){
-			"append": m.append, "settle": m.settle, "reopen": m.reopen, "": m.check,
-		})
-	})
-}
-
-type model struct {
-	dir     string
-	s       *spool.Spool
-	next    int
-	pending []string // in order of age
-	dead    int
-}
-
-func (m *model) reopen(t *rapid.T) {
-	if m.s != nil {
-		if err := m.s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s, err := spool.Open(spool.Options{Dir: m.dir, SegmentBytes: 64 << 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.s = s
-	if n, err := s.Adopt(); err != nil || n != len(m.pending) {
-		t.Fatalf("adopted %d, %v; want %d", n, err, len(m.pending))
-	}
-}
-
-func (m *model) append(t *rapid.T) {
-	n := rapid.IntRange(1, 200).Draw(t, "records")
-	if err := m.s.Append(records(m.next, m.next+n)...); err != nil {
-		t.Fatal(err)
-	}
-	for range n {
-		m.pending = append(m.pending, fmt.Sprintf("id-%d", m.next))
-		m.next++
-	}
-}
-
-func (m *model) settle(t *rapid.T) {
-	entries, err := m.s.Read(rapid.IntRange(1, 150).Draw(t, "count"), 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if (len(entries) == 0) != (len(m.pending) == 0) {
-		t.Fatalf("read %d of %d", len(entries), len(m.pending))
-	}
-	var batch []spool.Settlement
-	var left []string
-	for i, e := range entries {
-		if e.ID != m.pending[i] {
-			t.Fatalf("record %d is %s, want %s", i, e.ID, m.pending[i])
-		}
-		o := rapid.SampledFrom([]spool.Outcome{spool.Delivered, spool.Delivered, spool.Delivered, spool.AlreadyThere, spool.Dead, spool.Kept, 99}).Draw(t, "outcome")
-		if o == 99 { // not mentioned
-			left = append(left, e.ID)
-			continue
-		}
-		if o == spool.Kept {
-			left = append(left, e.ID)
-		}
-		if o == spool.Dead {
-			m.dead++
-		}
-		batch = append(batch, spool.Settlement{Position: e.Position, Outcome: o})
-	}
-	if err := m.s.Settle(batch...); err != nil {
-		t.Fatal(err)
-	}
-	m.pending = append(left, m.pending[len(entries):]...)
-}
-
-func (m *model) check(t *rapid.T) {
-	st := m.s.Stats()
-	if st.Pending != len(m.pending) || st.DeadLetters != m.dead || len(st.Bad) != 0 {
-		t.Fatalf("%d pending, %d dead; got %+v", len(m.pending), m.dead, st)
 	}
 }
 

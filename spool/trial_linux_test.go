@@ -5,6 +5,7 @@ package spool_test
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -85,9 +86,16 @@ func (tr *trial) run(large bool) {
 		}
 	}()
 	tr.work(large)
+	crash := func() {}
+	if tr.fault.forever && tr.s != nil { // now; otherwise once the disk is well again
+		crash = tr.crash()
+	}
 	tr.fault.end()
-	if _, hits := tr.fault.counts(); !tr.fault.forever && len(tr.errs) > hits {
+	switch _, hits := tr.fault.counts(); {
+	case !tr.fault.forever && len(tr.errs) > hits:
 		tr.t.Errorf("one fault made several calls fail: %v", errors.Join(tr.errs...))
+	case tr.fault.errno == unix.EOPNOTSUPP && len(tr.errs) > 0:
+		tr.t.Errorf("what the file system lacks made a call fail: %v", errors.Join(tr.errs...))
 	}
 	before := len(tr.errs)
 	tr.open()
@@ -99,13 +107,26 @@ func (tr *trial) run(large bool) {
 		tr.t.Fatalf("once the disk is well again: %v", errors.Join(tr.errs[before:]...))
 	}
 	tr.checkBooks()
-	crashed := tr.dir + "-crashed"
-	tr.disk.after(tr.t, crashed, tr.fault.from%2 == 0)
+	if !tr.fault.forever {
+		crash = tr.crash()
+	}
 	if err := tr.s.Close(); err != nil {
 		tr.t.Errorf("Close: %v", err)
 	}
 	tr.check(tr.dir)
-	tr.check(crashed)
+	crash()
+}
+
+// crash cuts the power, and returns what looks at the disk after that.
+func (tr *trial) crash() func() {
+	dir, may := tr.dir+"-crashed", maps.Clone(tr.may)
+	tr.sup.set(tr.dir, nil) // to look at it
+	defer tr.sup.set(tr.dir, tr.rule)
+	tr.disk.after(tr.t, dir, tr.fault.from/2%2 == 0)
+	return func() {
+		tr.may = may
+		tr.check(dir)
+	}
 }
 
 func (tr *trial) open() {
