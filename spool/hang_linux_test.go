@@ -65,7 +65,7 @@ func (h *hang) end() {
 
 // hangTimeout is what a commit may take on a slow machine. The disk hangs until the test
 // ends that, so a call that waits for it never returns.
-const hangTimeout = time.Second
+const hangTimeout = 2 * time.Second
 
 func openToHang(t *testing.T) (s *spool.Spool, dir string) {
 	t.Helper()

@@ -78,6 +78,51 @@ func TestSegmentsWithoutPermission(t *testing.T) {
 	}
 }
 
+// TestSegmentThatIsAwayDoesNotHoldUpOthers takes the oldest segment away while it is not
+// open.
+func TestSegmentThatIsAwayDoesNotHoldUpOthers(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	parent := filepath.Join(os.TempDir(), "spools")
+	if err := os.Mkdir(parent, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	becomeNobody(t, parent)
+	for name, tc := range map[string]struct{ away, back func(path string) error }{
+		"mode": {
+			func(path string) error { return os.Chmod(path, 0) },
+			func(path string) error { return os.Chmod(path, 0o600) },
+		},
+		"name": {
+			func(path string) error { return os.Rename(path, path+".aside") },
+			func(path string) error { return os.Rename(path+".aside", path) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, spool.Options{Dir: filepath.Join(parent, name), SegmentBytes: 64 << 10})
+			for i := range 3 {
+				mustAppend(t, s, kib(i, 100))
+			}
+			path := segmentFiles(t, filepath.Join(parent, name))[0]
+			if err := tc.away(path); err != nil {
+				t.Fatal(err)
+			}
+			if ids := drain(t, s); len(ids) != 2 || ids[0] != "id-1" {
+				t.Errorf("without the first segment: %v", ids)
+			}
+			if st := s.Stats(); len(st.Bad) != 1 {
+				t.Errorf("%+v", st)
+			}
+			if err := tc.back(path); err != nil {
+				t.Fatal(err)
+			}
+			mustAdopt(t, s, 1)
+			wantIDs(t, drain(t, s), 1)
+		})
+	}
+}
+
 // TestRemovedSegmentTakesNoMore removes the segment that takes records: what is appended
 // later must be there when the process has ended.
 func TestRemovedSegmentTakesNoMore(t *testing.T) {
