@@ -112,8 +112,10 @@
 //
 // # Damage
 //
-// bbolt trusts its pages. A segment is opened only if its meta pages, its length and its
-// freelist make sense (H26, H28, H35); an empty file is damage, not a new database;
+// bbolt trusts its pages. A segment is opened only if both meta pages, its length, its
+// freelist and the branches of its trees make sense (H26, H28, H35): a branch that leads
+// back to itself would overflow the stack, which nobody can recover from, and a page that
+// is free and in use would be overwritten. An empty file is damage, not a new database;
 // NoFreelistSync is off, so that bbolt starts no goroutine of its own that might panic
 // (H28). A page that is wrong makes bbolt panic (H27), and one that is missing is a
 // fault in its memory map (H26): both are caught, and the handle is abandoned with the

@@ -61,7 +61,7 @@ type drained struct {
 	Superseded   int64    `json:"superseded"`
 	Dead         int64    `json:"dead"`       // set aside in this run
 	Unreadable   int64    `json:"unreadable"` // found damaged in this run; see the quarantine directory
-	Left         []string `json:"left"` // empty: nothing is left
+	Left         []string `json:"left"`       // empty: nothing is left
 }
 
 func (d drainer) run(ctx context.Context) error {
