@@ -47,34 +47,37 @@ func TestEveryDiskErrorInTurn(t *testing.T) {
 		return
 	}
 	sup := supervise(t)
+	both, lasting := []bool{false, true}, []bool{true}
 	for _, kind := range []struct {
 		name  string
 		errno syscall.Errno
 		nrs   []int
+		last  []bool // forever, or not
 	}{
-		{"fdatasync", unix.EIO, []int{unix.SYS_FDATASYNC}},
-		{"fsync", unix.EIO, []int{unix.SYS_FSYNC}},
-		{"pwrite", unix.EIO, []int{unix.SYS_PWRITE64}},
-		{"pwrite", unix.ENOSPC, []int{unix.SYS_PWRITE64}},
-		{"fallocate", unix.ENOSPC, []int{unix.SYS_FALLOCATE}},
-		{"fallocate", unix.EOPNOTSUPP, []int{unix.SYS_FALLOCATE}},
-		{"ftruncate", unix.EIO, []int{unix.SYS_FTRUNCATE}},
-		{"rename", unix.EIO, []int{unix.SYS_RENAMEAT}},
-		{"unlink", unix.EIO, []int{unix.SYS_UNLINKAT}},
-		{"open", unix.EMFILE, []int{unix.SYS_OPENAT}},
-		{"pread", unix.EIO, []int{unix.SYS_PREAD64}},
-		{"fsync and unlink", unix.EIO, []int{unix.SYS_FSYNC, unix.SYS_UNLINKAT}},
-		{"mmap", unix.ENOMEM, []int{unix.SYS_MMAP}},
+		{"fdatasync", unix.EIO, []int{unix.SYS_FDATASYNC}, both},
+		{"fsync", unix.EIO, []int{unix.SYS_FSYNC}, both},
+		{"pwrite", unix.EIO, []int{unix.SYS_PWRITE64}, both},
+		{"pwrite", unix.ENOSPC, []int{unix.SYS_PWRITE64}, both},
+		{"fallocate", unix.ENOSPC, []int{unix.SYS_FALLOCATE}, both},
+		{"fallocate", unix.EOPNOTSUPP, []int{unix.SYS_FALLOCATE}, both},
+		{"ftruncate", unix.EIO, []int{unix.SYS_FTRUNCATE}, both},
+		{"rename", unix.EIO, []int{unix.SYS_RENAMEAT}, both},
+		{"mkdir", unix.EIO, []int{unix.SYS_MKDIRAT}, both},
+		{"unlink", unix.EIO, []int{unix.SYS_UNLINKAT}, both},
+		{"open", unix.EMFILE, []int{unix.SYS_OPENAT}, both},
+		{"pread", unix.EIO, []int{unix.SYS_PREAD64}, both},
+		{"fsync and unlink", unix.EIO, []int{unix.SYS_FSYNC, unix.SYS_UNLINKAT}, lasting},
+		{"mmap", unix.ENOMEM, []int{unix.SYS_MMAP}, both},
 		{"all", unix.EIO, []int{
 			unix.SYS_FDATASYNC, unix.SYS_FSYNC, unix.SYS_PWRITE64, unix.SYS_FALLOCATE, unix.SYS_FTRUNCATE,
 			unix.SYS_RENAMEAT, unix.SYS_UNLINKAT, unix.SYS_LINKAT, unix.SYS_MKDIRAT,
-		}},
+		}, lasting},
 	} {
 		small, all := countCalls(t, sup, kind.nrs, false), countCalls(t, sup, kind.nrs, true)
 		if small == 0 {
 			t.Fatalf("%s: no such call", kind.name)
 		}
-		for _, forever := range []bool{false, true} {
+		for _, forever := range kind.last {
 			t.Run(fmt.Sprintf("%s %s forever=%v", kind.name, unix.ErrnoName(kind.errno), forever), func(t *testing.T) {
 				for k := 1; k <= all; k = next(k, forever) {
 					t.Run(fmt.Sprint(k), func(t *testing.T) {
