@@ -3,6 +3,7 @@ package spool_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,12 @@ import (
 	"github.com/jobspool/jobspool/spool"
 )
 
+// A failed round is the same again with the same seed; others find other damage.
+var (
+	damageSeed   = flag.Uint64("damage.seed", 1, "of TestRandomDamage")
+	damageRounds = flag.Int("damage.rounds", 120, "of TestRandomDamage")
+)
+
 // TestRandomDamage flips bytes and clears pages anywhere in a segment before it is
 // adopted, or in its leaves while it is open. Whatever that does: nothing panics or
 // hangs, nothing that is intact is lost, what is lost is counted, and the rest goes on.
@@ -20,10 +27,9 @@ import (
 // Other pages of a file in use are spared: what bbolt does with a wrong number there
 // nobody can recover from. It is looked for when a file is opened, see pages.Trees.
 func TestRandomDamage(t *testing.T) {
-	const rounds = 120
-	seed := uint64(time.Now().UnixNano())
+	seed := *damageSeed
 	shares := []*share{newShare(t, 60, 1, false), newShare(t, 300, 3, true), newShare(t, 600, 60, false)}
-	for round := range rounds {
+	for round := range *damageRounds {
 		rng := rand.New(rand.NewPCG(seed, uint64(round)))
 		h := shares[rng.IntN(len(shares))]
 		late := rng.IntN(3) == 0
