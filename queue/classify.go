@@ -53,7 +53,10 @@ func classify(err error) class {
 		return odd
 	}
 	var op *net.OpError
+	var unsent unsentError
 	switch {
+	case errors.As(err, &unsent):
+		return notWritten
 	case errors.As(err, &op) && op.Op == "dial":
 		return notWritten
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrClosed):

@@ -18,9 +18,24 @@ import (
 type command struct {
 	script *script
 	queue  string
+	id     string
 	keys   []string
 	args   []any
 }
+
+// size is about how many bytes the command has on the wire.
+func (c command) size() int {
+	n := 0
+	for _, a := range c.args {
+		if b, ok := a.([]byte); ok {
+			n += len(b)
+		}
+	}
+	return n + commandBytes
+}
+
+// commandBytes is about what a command has beside the task: keys, ids, times.
+const commandBytes = 256
 
 // script is one of asynq's six enqueue scripts, as learnt from asynq in New.
 type script struct {
@@ -72,7 +87,7 @@ func (c *composer) compose(ctx context.Context, task *asynq.Task, opts ...asynq.
 	if s == nil {
 		return nil, command{}, fmt.Errorf("%w: unknown script %s", ErrIncompatible, got.sha)
 	}
-	return info, command{script: s, queue: info.Queue, keys: got.keys, args: got.args}, nil
+	return info, command{script: s, queue: info.Queue, id: info.ID, keys: got.keys, args: got.args}, nil
 }
 
 func (c *composer) capture(ctx context.Context, got *capture, task *asynq.Task, opts []asynq.Option) (*asynq.TaskInfo, error) {

@@ -42,7 +42,7 @@ func New(cfg Config) (*Producer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Producer{sender: &sender{}}
+	p := &Producer{sender: newSender()}
 	client, target, err := connect(cfg.Redis, p.sender.forget)
 	if err != nil {
 		return nil, redisError(err)
@@ -50,7 +50,8 @@ func New(cfg Config) (*Producer, error) {
 	if cfg.Target == "" {
 		cfg.Target = target
 	}
-	p.cfg, p.sender.client, p.inspect = cfg, client, asynq.NewInspectorFromRedisClient(client)
+	p.sender.use(client)
+	p.cfg, p.inspect = cfg, asynq.NewInspectorFromRedisClient(client)
 	if p.composer, err = newComposer(); err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
@@ -140,7 +141,7 @@ func (p *Producer) attempt(ctx context.Context, generation uint64, cmd command) 
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	r := p.sender.one(ctx, cmd)
+	r := p.sender.live(ctx, cmd)
 	switch {
 	case r.err == nil:
 		p.breaker.succeeded(generation)
@@ -296,6 +297,7 @@ func (p *Producer) Close() error {
 		err = p.sender.client.Close()
 		<-p.replayer.ended
 	}
+	p.sender.wait()
 	return errors.Join(err, p.spool.Close(), p.composer.close())
 }
 

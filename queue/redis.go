@@ -103,7 +103,13 @@ func connectServer(o *redis.Options, connected func()) (redis.UniversalClient, s
 	if o.Network == "unix" {
 		target = "redis-socket://" + o.Addr + "?db=" + strconv.Itoa(o.DB)
 	}
-	return redis.NewClient(o), target, nil
+	return hooked(redis.NewClient(o)), target, nil
+}
+
+// hooked gives a client of one server the hook for failed dials.
+func hooked(c *redis.Client) *redis.Client {
+	c.AddHook(dialHook{})
+	return c
 }
 
 // tune gives a client of one server the settings that a producer needs.
@@ -136,7 +142,7 @@ func connectSentinel(o asynq.RedisFailoverClientOpt, connected func()) (redis.Un
 		ContextTimeoutEnabled: true, DisableIdentity: true, PipelinePoolSize: -1,
 		ConnMaxIdleTime: idleTimeout, PoolSize: size, OnConnect: after(nil, connected),
 	})
-	return client, "redis-sentinel://" + o.MasterName + "/" + strconv.Itoa(o.DB), nil
+	return hooked(client), "redis-sentinel://" + o.MasterName + "/" + strconv.Itoa(o.DB), nil
 }
 
 func connectCluster(o *redis.ClusterOptions, connected func()) (redis.UniversalClient, string, error) {
@@ -146,7 +152,7 @@ func connectCluster(o *redis.ClusterOptions, connected func()) (redis.UniversalC
 	o.ContextTimeoutEnabled = true
 	o.NewClient = func(node *redis.Options) *redis.Client {
 		tune(node, connected)
-		return redis.NewClient(node)
+		return hooked(redis.NewClient(node))
 	}
 	addrs := slices.Clone(o.Addrs)
 	slices.Sort(addrs)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,8 +12,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// queuesKey is the set in which asynq keeps the names of all queues.
-const queuesKey = "asynq:queues"
+const (
+	// queuesKey is the set in which asynq keeps the names of all queues.
+	queuesKey = "asynq:queues"
+
+	// registerTimeout bounds the registration of a queue. On Cluster the set of queues
+	// lies on another server than most of them, which may be down (H67).
+	registerTimeout = 100 * time.Millisecond
+
+	// registerAgain is the time from one failed registration to the next try.
+	registerAgain = 5 * time.Second
+)
 
 // verdict is Redis's answer to an enqueue script.
 type verdict int64
@@ -33,61 +43,214 @@ type result struct {
 // sender sends composed commands, each once: what got no reply is the caller's
 // concern. It registers queues as asynq would. Safe for concurrent use.
 type sender struct {
-	client redis.UniversalClient
-	known  sync.Map // queues registered since the last forget
+	client  redis.UniversalClient
+	cluster *redis.ClusterClient // client, if it is one
+	release *redis.Script
+
+	known sync.Map // queue -> time before which it needs no registration
+
+	shared *coalescer // of the one server there is
+	queues sync.Map   // Cluster: queue -> *coalescer, so that a dead server holds up its own queues only
+}
+
+func newSender() *sender {
+	s := &sender{release: redis.NewScript(releaseLock)}
+	s.shared = newCoalescer(s.inline, s.batch)
+	return s
+}
+
+// use gives the sender its client, before the first command.
+func (s *sender) use(client redis.UniversalClient) {
+	s.client = client
+	s.cluster, _ = client.(*redis.ClusterClient)
 }
 
 // forget makes the next command of each queue register it again. It is called on
 // every new connection: Redis may have come back without its data (H15).
 func (s *sender) forget() { s.known.Clear() }
 
-func (s *sender) knows(queue string) bool {
-	_, ok := s.known.Load(queue)
-	return ok
+// live sends one command for a caller that waits, together with those of other callers
+// when they are many.
+func (s *sender) live(ctx context.Context, cmd command) result {
+	if s.cluster == nil {
+		return s.shared.send(ctx, cmd)
+	}
+	c, ok := s.queues.Load(cmd.queue)
+	if !ok {
+		c, _ = s.queues.LoadOrStore(cmd.queue, newCoalescer(s.inline, s.batch))
+	}
+	return c.(*coalescer).send(ctx, cmd)
 }
 
-// one sends a single command in the caller's goroutine.
-func (s *sender) one(ctx context.Context, cmd command) result {
-	if !s.knows(cmd.queue) {
-		return s.batch(ctx, []command{cmd})[0]
+// wait returns when nothing is being sent for callers that have left.
+func (s *sender) wait() {
+	s.shared.wait()
+	s.queues.Range(func(_, c any) bool {
+		c.(*coalescer).wait()
+		return true
+	})
+}
+
+// server returns the client of the server that holds a queue. Going to it directly
+// keeps a Cluster client from sending a command again whose reply was lost, which no
+// option of its turns off (H65).
+func (s *sender) server(ctx context.Context, queue string) (redis.UniversalClient, error) {
+	if s.cluster == nil {
+		return s.client, nil
 	}
-	r := s.client.EvalSha(ctx, cmd.script.sha, cmd.keys, cmd.args...)
-	if redis.HasErrorPrefix(r.Err(), "NOSCRIPT") {
-		r = s.client.Eval(ctx, cmd.script.source, cmd.keys, cmd.args...)
+	node, err := s.cluster.MasterForKey(ctx, "{"+queue+"}")
+	if err != nil {
+		return nil, unsentError{err}
 	}
-	if r.Err() == nil && !s.knows(cmd.queue) { // it went over a new connection
+	return node, nil
+}
+
+// inline sends one command in the caller's goroutine.
+func (s *sender) inline(ctx context.Context, cmd command) result {
+	r := s.once(ctx, cmd)
+	if s.moved(ctx, r.err) {
+		r = s.once(ctx, cmd)
+	}
+	if r.err == nil {
 		s.register(ctx, cmd.queue)
+	}
+	return s.settleLock(ctx, cmd, r)
+}
+
+func (s *sender) once(ctx context.Context, cmd command) result {
+	server, err := s.server(ctx, cmd.queue)
+	if err != nil {
+		return result{err: scrub(err)}
+	}
+	r := server.EvalSha(ctx, cmd.script.sha, cmd.keys, cmd.args...)
+	if redis.HasErrorPrefix(r.Err(), "NOSCRIPT") {
+		r = server.Eval(ctx, cmd.script.source, cmd.keys, cmd.args...)
 	}
 	return read(r)
 }
 
-// register enters a queue in asynq's set of queues. The set serves asynq's tools
-// only, so a failure is no failure of the job; the next job tries again.
-func (s *sender) register(ctx context.Context, queue string) {
-	if s.client.SAdd(ctx, queuesKey, queue).Err() == nil {
-		s.known.Store(queue, true)
+// moved reports whether the error says that the slot has gone to another server, which
+// surely took nothing, and if so looks where the slots are now.
+func (s *sender) moved(ctx context.Context, err error) bool {
+	if s.cluster == nil || !redis.HasErrorPrefix(err, "MOVED") {
+		return false
+	}
+	return s.cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil }) == nil
+}
+
+// refresh has a Cluster client look in the background where the slots are, which by
+// itself it does only once a minute when a server refuses connections (H66).
+func (s *sender) refresh(ctx context.Context) {
+	if s.cluster != nil {
+		s.cluster.ReloadState(ctx)
 	}
 }
 
-// batch sends commands in one pipeline, and in a second one those whose script
-// Redis did not know. The results are in the order of the commands.
+// register enters queues in asynq's set of queues that are not known to be there. The
+// set serves asynq's tools only, so a failure is no failure of a job.
+func (s *sender) register(ctx context.Context, queues ...string) {
+	now := time.Now()
+	unknown := slices.DeleteFunc(slices.Compact(slices.Clone(queues)), func(q string) bool {
+		until, ok := s.known.Load(q)
+		return ok && now.Before(until.(time.Time))
+	})
+	if len(unknown) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
+	defer cancel()
+	members := make([]any, len(unknown))
+	for i, q := range unknown {
+		members[i] = q
+	}
+	until := now.Add(registerAgain)
+	if s.client.SAdd(ctx, queuesKey, members...).Err() == nil {
+		until = now.AddDate(100, 0, 0)
+	}
+	for _, q := range unknown {
+		s.known.Store(q, until)
+	}
+}
+
+// batch sends commands in one pipeline per server. The results are in the order of the
+// commands.
 func (s *sender) batch(ctx context.Context, cmds []command) []result {
-	replies := make([]*redis.Cmd, len(cmds))
-	queues := map[string]*redis.IntCmd{}
-	_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
-		for i, c := range cmds {
-			if !s.knows(c.queue) && queues[c.queue] == nil {
-				queues[c.queue] = p.SAdd(ctx, queuesKey, c.queue)
+	results := s.pipelines(ctx, cmds)
+	s.followMoved(ctx, cmds, results)
+	var queues []string
+	for i := range results {
+		results[i] = s.settleLock(ctx, cmds[i], results[i])
+		if results[i].err == nil && !slices.Contains(queues, cmds[i].queue) {
+			queues = append(queues, cmds[i].queue)
+		}
+	}
+	s.register(ctx, queues...)
+	return results
+}
+
+// followMoved sends those commands again whose slot has gone to another server.
+func (s *sender) followMoved(ctx context.Context, cmds []command, results []result) {
+	if s.cluster == nil {
+		return
+	}
+	var which []int
+	for i, r := range results {
+		if redis.HasErrorPrefix(r.err, "MOVED") {
+			which = append(which, i)
+		}
+	}
+	if len(which) > 0 && s.moved(ctx, results[which[0]].err) {
+		for i, r := range s.pipelines(ctx, pick(cmds, which)) {
+			results[which[i]] = r
+		}
+	}
+}
+
+func pick(cmds []command, which []int) []command {
+	picked := make([]command, len(which))
+	for i, k := range which {
+		picked[i] = cmds[k]
+	}
+	return picked
+}
+
+// pipelines sends each server its commands, to all servers at once.
+func (s *sender) pipelines(ctx context.Context, cmds []command) []result {
+	if s.cluster == nil {
+		return pipeline(ctx, s.client, cmds)
+	}
+	results := make([]result, len(cmds))
+	byServer := map[redis.UniversalClient][]int{}
+	for i, c := range cmds {
+		server, err := s.server(ctx, c.queue)
+		if err != nil {
+			results[i].err = scrub(err)
+			continue
+		}
+		byServer[server] = append(byServer[server], i)
+	}
+	var wg sync.WaitGroup
+	for server, which := range byServer {
+		wg.Go(func() {
+			for i, r := range pipeline(ctx, server, pick(cmds, which)) {
+				results[which[i]] = r
 			}
+		})
+	}
+	wg.Wait()
+	return results
+}
+
+// pipeline sends commands to one server, and in a second pipeline those whose script it
+// did not know.
+func pipeline(ctx context.Context, server redis.UniversalClient, cmds []command) []result {
+	replies := make([]*redis.Cmd, len(cmds))
+	_, _ = server.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
+		for i, c := range cmds {
 			replies[i] = p.EvalSha(ctx, c.script.sha, c.keys, c.args...)
 		}
 		return nil
 	})
-	for q, r := range queues {
-		if r.Err() == nil {
-			s.known.Store(q, true)
-		}
-	}
 	var again []int
 	for i, r := range replies {
 		if redis.HasErrorPrefix(r.Err(), "NOSCRIPT") {
@@ -95,7 +258,7 @@ func (s *sender) batch(ctx context.Context, cmds []command) []result {
 		}
 	}
 	if len(again) > 0 {
-		_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, _ = server.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, i := range again {
 				replies[i] = p.Eval(ctx, cmds[i].script.source, cmds[i].keys, cmds[i].args...)
 			}
@@ -121,6 +284,21 @@ func read(r *redis.Cmd) result {
 	return result{err: fmt.Errorf("%w: a script returned a %T", ErrIncompatible, r.Val())}
 }
 
+// releaseLock deletes a unique lock if it is held by the id.
+const releaseLock = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end return 0`
+
+// settleLock gives back the unique lock that asynq's script has taken before it found
+// that the id exists: nothing else would, until it expires (H8). It returns r.
+func (s *sender) settleLock(ctx context.Context, cmd command, r result) result {
+	if r.err == nil && r.verdict == conflict && cmd.script.lockKey >= 0 {
+		if server, err := s.server(ctx, cmd.queue); err == nil {
+			// If this fails the lock stays until it expires, as with asynq.
+			_ = s.release.Run(ctx, server, []string{cmd.keys[cmd.script.lockKey]}, cmd.id).Err()
+		}
+	}
+	return r
+}
+
 // lockHolder returns the id of the task that holds a unique lock, empty for none.
 func (s *sender) lockHolder(ctx context.Context, lock string) (string, error) {
 	id, err := s.client.Get(ctx, lock).Result()
@@ -133,11 +311,13 @@ func (s *sender) lockHolder(ctx context.Context, lock string) (string, error) {
 // Probe proves that Redis takes writes, as [Producer.Ping] does, without a
 // Producer. It returns the name of the target, also with an error of Redis's.
 func Probe(ctx context.Context, opt asynq.RedisConnOpt) (target string, err error) {
+	s := newSender()
 	client, target, err := connect(opt, func() {})
 	if err != nil {
 		return "", redisError(err)
 	}
-	err = (&sender{client: client}).probe(ctx, probeQueue)
+	s.use(client)
+	err = s.probe(ctx, probeQueue)
 	if err != nil {
 		err = fmt.Errorf("queue: probe: %w", err)
 	}
@@ -153,5 +333,9 @@ const probeTTL = time.Minute
 // probe proves that Redis takes writes, by a key in the slot of the queue. PING
 // proves nothing: a read-only or full Redis answers it (H46).
 func (s *sender) probe(ctx context.Context, queue string) error {
-	return scrub(s.client.Set(ctx, "asynq:{"+queue+"}:spool:probe", 1, probeTTL).Err())
+	server, err := s.server(ctx, queue)
+	if err != nil {
+		return scrub(err)
+	}
+	return scrub(server.Set(ctx, "asynq:{"+queue+"}:spool:probe", 1, probeTTL).Err())
 }
