@@ -21,6 +21,7 @@ type encoded struct {
 	tie   uint32 // that value is sealed with
 	class string
 	at    int64
+	twin  *twin // nil: it claims nothing
 }
 
 // bind ties the value to the place where it is going to lie.
@@ -37,7 +38,12 @@ func (e *encoded) bind(tie uint32) {
 // The records are encoded before Append waits; the caller may reuse their Data
 // afterwards. Safe for concurrent use.
 //
-// Errors: [ErrMaybeStored] where nobody can tell; all others mean that nothing was
+// A record with a twin is refused, and with it the whole call: one with its Key, or with
+// its Lock while LockUntil has not passed, that is pending in this Spool, being appended, or
+// earlier in the same call. What other processes hold is not known before it is adopted.
+// Records that are not stored, or of which nobody can tell, claim nothing.
+//
+// Errors: [*TwinsError] for records with twins; [ErrMaybeStored] where nobody can tell; all others mean that nothing was
 // stored, among them [ErrFull], [ErrTooLarge], [ErrStalled], [ErrClosed],
 // [ErrAdoptOnly], and the disk's own.
 func (s *Spool) Append(records ...Record) error {
@@ -48,9 +54,11 @@ func (s *Spool) Append(records ...Record) error {
 		return nil
 	}
 	batch := make([]encoded, len(records))
-	sum := 0
-	for i, r := range records {
-		batch[i] = encoded{value: r.encode(), class: r.Class, at: unixNano(r.At)}
+	sum, now, claims := 0, time.Now(), false
+	for i := range records {
+		r := &records[i]
+		batch[i] = encoded{value: r.encode(), class: r.Class, at: unixNano(r.At), twin: newTwin(r, now)}
+		claims = claims || batch[i].twin != nil
 		n := len(batch[i].value)
 		if limit := s.opts.MaxRecordBytes; limit >= 0 && n > limit {
 			return fmt.Errorf("%w: a record of %d bytes, the limit is %d", ErrTooLarge, n, limit)
@@ -59,6 +67,12 @@ func (s *Spool) Append(records ...Record) error {
 	}
 	if sum > maxAppendBytes && len(records) > 1 {
 		return fmt.Errorf("%w: %d bytes in one call, the limit is %d", ErrTooLarge, sum, maxAppendBytes)
+	}
+	if claims {
+		if err := s.claim(batch, now); err != nil {
+			return err
+		}
+		defer s.twins.land(batch)
 	}
 	return s.writer.append(batch, sum)
 }
@@ -118,7 +132,7 @@ func (s *Spool) activeSegment() (*segment, error) {
 		return seg, nil
 	}
 	h := header{Owner: s.own.name, First: s.nextSeq.Load(), Target: s.opts.Target, Created: s.own.started}
-	seg, err := createSegment(s.own.dir, h, s.opts.mmapBytes(), s.room)
+	seg, err := createSegment(s.own.dir, h, s.opts.mmapBytes(), &s.twins.some, s.room)
 	if err != nil {
 		s.nextSeq.Add(1) // the name may be taken now, by a file that cannot be removed
 		return nil, err
@@ -159,7 +173,7 @@ func (s *Spool) commitFailed(seg *segment, records []encoded, cause error) error
 
 // append adds records in one commit.
 func (s *segment) append(records []encoded, room *room) error {
-	record := s.header.ties().of(kindRecord)
+	record, twin := s.header.ties().of(kindRecord), s.header.ties().of(kindTwin)
 	return s.commit(appendCost(records)+slack(), room, func(tx *bolt.Tx, st *state) error {
 		b := tx.Bucket([]byte(bucketRecords))
 		b.FillPercent = fillPercent
@@ -168,6 +182,12 @@ func (s *segment) append(records []encoded, room *room) error {
 			r.bind(record(st.Next))
 			if err := b.Put(key(st.Next), r.value); err != nil {
 				return err
+			}
+			if r.twin != nil {
+				if err := putTwin(tx, st.Next, *r.twin, twin(st.Next)); err != nil {
+					return err
+				}
+				st.moves.claim(st.Next, *r.twin)
 			}
 			st.add(r.class, len(r.value), r.at)
 			st.Next++
@@ -181,8 +201,13 @@ func (s *segment) append(records []encoded, room *room) error {
 func appendCost(records []encoded) int64 {
 	page := int64(os.Getpagesize())
 	cost := slack()
-	for _, r := range records {
-		n := int64(len(r.value)) + 24 // bbolt's element and key
+	for i := range records {
+		r := &records[i]
+		const entry = 24 // bbolt's element and key
+		if r.twin != nil {
+			cost += int64(twinSize+entry) * 5 / 4
+		}
+		n := int64(len(r.value)) + entry
 		cost += n + n/4
 		if n > page/8 {
 			cost += page

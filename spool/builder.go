@@ -45,11 +45,18 @@ func newBuilder(path string, h header) (*builder, error) {
 	return b, nil
 }
 
-// add copies values, sealed as they are, into a bucket. It sorts them.
+// add copies values, sealed as they are, into a bucket. It sorts them. The bucket of twins
+// is made where there is something to go into it.
 func (b *builder) add(bucket string, values []keyValue) error {
+	if len(values) == 0 {
+		return nil
+	}
 	slices.SortFunc(values, func(a, b keyValue) int { return cmp.Compare(a.seq, b.seq) })
 	return orFull(b.db.Update(func(tx *bolt.Tx) error {
-		to := tx.Bucket([]byte(bucket))
+		to, err := tx.CreateBucketIfNotExists([]byte(bucket))
+		if err != nil {
+			return err
+		}
 		to.FillPercent = fillPercent
 		for _, v := range values {
 			if err := to.Put(key(v.seq), v.value); err != nil {

@@ -40,6 +40,7 @@ func (s *segment) deadLetters(owner string, from uint64, count int) (letters []D
 
 // RetryDead makes dead letters pending again, with no attempts counted. It returns how
 // many of them it found: one that is none any more is passed over. Durable on return.
+// Their keys and locks may be other records' by now, and are not claimed again for certain.
 func (s *Spool) RetryDead(letters ...Position) (found int, err error) {
 	found, err = s.exhume(letters, true)
 	s.retried.Add(int64(found))

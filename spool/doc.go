@@ -26,13 +26,15 @@
 //
 // # A segment, format version 1
 //
-// A segment is one bbolt file that is only added to. It has four buckets:
+// A segment is one bbolt file that is only added to. It has four buckets, and a fifth
+// once it has had a record with a key or a lock:
 //
 //	meta     header -> owner, first sequence number, target, creation; written once
 //	         state  -> what the segment counts; written with every commit
 //	records  sequence number -> record
 //	held     sequence number -> attempts: below the watermark, yet pending
 //	dead     sequence number -> attempts, time, reason: a dead letter
+//	twins    sequence number -> what the record claims; written with it, never changed
 //
 // Sequence numbers are 8 bytes, big-endian, and never given out twice in an owner.
 // Every value is sealed, and every field in it is a varint or a string behind its
@@ -48,12 +50,14 @@
 //	|         |                 | record:  at | lock until | id | class | lock | data
 //	|         |                 | held:    attempts
 //	|         |                 | dead:    attempts | since | reason
+//	|         |                 | twin:    end of the lock | key | lock
 //	+---------+-----------------+--------------------------------------------
 //
 // The checksum is of the version and the fields. The tie is the CRC32C of the kind of
 // value (one byte), the owner's name, the segment's first sequence number and the
 // value's own (8 bytes each), so a value found anywhere else is not taken for good; the
-// header's tie is 0. A record holds the fields of the job, never a script's arguments
+// header's tie is 0. A twin's key and lock are SHA-256 cut to 128 bits, of 'k' or 'l' and
+// the name, or empty. A record holds the fields of the job, never a script's arguments
 // (H41).
 //
 // A value, an identity or a segment of another version is kept, reported by
@@ -75,6 +79,19 @@
 // The file is unlinked when everything in it is settled and it holds no dead letter.
 // One that is settled but for a few records is written anew with those alone, under
 // the same name.
+//
+// # Twins
+//
+// No two records with the same key are pending in one Spool, nor two with the same lock
+// before it is over: [Spool.Append] looks and claims in one step, before it waits for the
+// disk. What a segment's records claim is in memory until all of them are settled, on
+// average 45 bytes for each key and 67 for each lock; the watermark and the list of those
+// held say whose claims still count. Records with neither have no part in it.
+//
+// It spares Redis what can be known here, and no more: it knows nothing of living owners,
+// or of owners not adopted yet, and adopted ones may have twins of each other. Salvage
+// loses the claims of a segment; a bucket of twins that is damaged claims nothing, and its
+// segment is read all the same. Redis settles such twins at the replay.
 //
 // # Durability
 //

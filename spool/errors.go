@@ -34,6 +34,16 @@ var (
 	ErrAdoptOnly = errors.New("spool: opened to adopt only, takes no records")
 )
 
+// What makes two records twins; see [TwinsError] and [Spool.Twin].
+var (
+	// ErrKeyHeld says that a pending record has the same Record.Key.
+	ErrKeyHeld = errors.New("spool: a pending record has this key")
+
+	// ErrLockHeld says that a pending record has the same Record.Lock, whose LockUntil
+	// has not passed.
+	ErrLockHeld = errors.New("spool: a pending record has this lock")
+)
+
 // What is found in a SpoolDir.
 var (
 	// ErrDamaged is wrapped by errors about bytes that cannot be understood.

@@ -47,6 +47,10 @@ func Recode(kind string, b []byte) []byte {
 		if i, err := decodeDead(b, t.tie(kindDead, 7)); err == nil {
 			return encodeDead(i, t.tie(kindDead, 7))
 		}
+	case "twin":
+		if tw, err := decodeTwin(b, t.tie(kindTwin, 7)); err == nil {
+			return tw.encode(t.tie(kindTwin, 7))
+		}
 	}
 	return nil
 }
@@ -64,13 +68,14 @@ func Samples() map[string][]byte {
 		"state":  st.encode(t),
 		"held":   encodeHeld(3, t.tie(kindHeld, 7)),
 		"dead":   encodeDead(deadInfo{attempts: 2, since: now, reason: "because"}, t.tie(kindDead, 7)),
+		"twin":   twin{key: hashOf(hashKey, "k"), lock: hashOf(hashLock, "l"), until: 5}.encode(t.tie(kindTwin, 7)),
 	}
 }
 
 // SealAs gives b, whatever it is, the version and the checksum of a good value.
 func SealAs(kind string, b []byte) []byte {
 	t := ties{owner: "owner", first: 1}
-	tie := map[string]uint32{"state": t.tie(kindState, 0), "held": t.tie(kindHeld, 7), "dead": t.tie(kindDead, 7)}[kind]
+	tie := map[string]uint32{"state": t.tie(kindState, 0), "held": t.tie(kindHeld, 7), "dead": t.tie(kindDead, 7), "twin": t.tie(kindTwin, 7)}[kind]
 	return seal(append(newSealed(len(b)), b...), tie)
 }
 
@@ -136,3 +141,6 @@ type Meter struct{ m meter }
 func (m *Meter) Add(bytes int64, now time.Time)                 { m.m.add(bytes, now) }
 func (m *Meter) Rate(now time.Time) float64                     { return m.m.rate(now) }
 func (m *Meter) Until(bytes int64, now time.Time) time.Duration { return m.m.until(bytes, now) }
+
+// Claiming is how many segments have claims, and how many calls of Append.
+func (s *Spool) Claiming() int { return int(s.twins.some.Load()) }

@@ -103,8 +103,11 @@ func TestHangingAppend(t *testing.T) {
 	disk.begin()
 	var wg sync.WaitGroup
 	errs := make([]error, 8)
-	wg.Go(func() { errs[0] = s.Append(record(1)) })
+	first := record(1)
+	first.Key = "key"
+	wg.Go(func() { errs[0] = s.Append(first) })
 	<-disk.asked
+	wantTwin(t, s, "key", "", spool.ErrKeyHeld)
 	for i := range errs[1:] { // these wait for the first
 		wg.Go(func() { errs[1+i] = s.Append(record(2 + i)) })
 	}
@@ -127,8 +130,10 @@ func TestHangingAppend(t *testing.T) {
 	if st := s.Stats(); !st.Stalled || st.Pending != 1 {
 		t.Errorf("%+v", st)
 	}
+	wantTwin(t, s, "key", "", nil) // nobody can tell
 	disk.end()
 	recovered(t, s)
+	wantTwin(t, s, "key", "", spool.ErrKeyHeld) // it was stored after all
 	mustAppend(t, s, record(2))
 	wantIDs(t, drain(t, s), 3)
 	checkBooks(t, s)

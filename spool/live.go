@@ -21,7 +21,7 @@ func (b *builder) copy(seg *segment, step func(func() error) error) error {
 		}); err != nil {
 			return err
 		}
-		if err := b.add(bucketRecords, p.records); err != nil {
+		if err := errors.Join(b.add(bucketRecords, p.records), b.add(bucketTwins, p.twins)); err != nil {
 			return err
 		}
 		if more = p.more; more {
@@ -39,6 +39,7 @@ func (b *builder) copy(seg *segment, step func(func() error) error) error {
 // livePage is a part of what a segment holds.
 type livePage struct {
 	records []keyValue
+	twins   []keyValue // of these records
 	more    bool
 
 	// With the last page: the rest, as of the same commit.
@@ -75,6 +76,7 @@ func (s *segment) live(from uint64, count int) (p livePage, err error) {
 		for k, v := records.Seek(key(max(from, p.state.Watermark))); k != nil && len(p.records) < count; k, v = records.Next() {
 			p.records = append(p.records, copyOf(k, v))
 		}
+		p.twins = twinsOf(tx, p.records)
 		if p.more = len(p.records) == count; !p.more {
 			p.held, p.dead = copyAll(held), copyAll(dead)
 		}

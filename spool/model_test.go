@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -63,6 +64,7 @@ type job struct {
 	seq      uint64
 	attempts int
 	reason   string
+	retried  bool // it was dead: its claims may be gone
 }
 
 // newDir makes a directory in memory where there is one: nothing here is about fsync.
@@ -130,8 +132,7 @@ func (m *model) adopt(t *rapid.T) {
 	must(t, err)
 	name := other.OwnName()
 	m.next[name] = 1
-	rs := m.draw(t)
-	must(t, other.Append(rs...))
+	rs := m.store(t, other, nil)
 	for _, want := range []int{0, len(rs)} { // alive, dead
 		n, err := m.s.Adopt()
 		must(t, err)
@@ -145,11 +146,102 @@ func (m *model) adopt(t *rapid.T) {
 }
 
 func (m *model) append(t *rapid.T) {
-	rs := m.draw(t)
-	must(t, m.s.Append(rs...))
+	rs := m.store(t, m.s, m.pending)
 	m.add(m.own, rs)
 	m.appended += int64(len(rs))
 }
+
+// store appends new records, without those that have twins, and returns what was taken.
+func (m *model) store(t *rapid.T, s *spool.Spool, pending []*job) []spool.Record {
+	rs := m.draw(t)
+	err := s.Append(rs...)
+	var twins *spool.TwinsError
+	if !errors.As(err, &twins) {
+		must(t, err)
+		twins = &spool.TwinsError{Errs: make([]error, len(rs))}
+	}
+	held, taken := heldBy(pending), []spool.Record(nil)
+	for i, got := range twins.Errs {
+		r := rs[i]
+		key, lock := held["key "+r.Key], held["lock "+r.Lock]
+		sameVerdict(t, got, key, lock)
+		if got != nil {
+			continue
+		}
+		taken = append(taken, r)
+		held["key "+r.Key] = yes
+		if r.Lock != lockOfThePast {
+			held["lock "+r.Lock] = yes
+		}
+		delete(held, "key ")
+		delete(held, "lock ")
+	}
+	if len(taken) < len(rs) {
+		must(t, s.Append(taken...))
+	}
+	return taken
+}
+
+// verdict tells whether a name is held.
+type verdict int
+
+const (
+	no verdict = iota
+	maybe
+	yes
+)
+
+// lockOfThePast is held by nobody.
+const lockOfThePast = "lock"
+
+// heldBy returns the names that pending records hold.
+func heldBy(jobs []*job) map[string]verdict {
+	held := map[string]verdict{}
+	for _, j := range jobs {
+		v := yes
+		if j.retried {
+			v = maybe
+		}
+		if j.Key != "" {
+			held["key "+j.Key] = max(held["key "+j.Key], v)
+		}
+		if j.Lock != "" && j.Lock != lockOfThePast {
+			held["lock "+j.Lock] = max(held["lock "+j.Lock], v)
+		}
+	}
+	return held
+}
+
+// sameVerdict fails unless an error fits what is known of a key and a lock.
+func sameVerdict(t *rapid.T, got error, key, lock verdict) {
+	t.Helper()
+	fits := false
+	switch {
+	case errors.Is(got, spool.ErrKeyHeld):
+		fits = key != no
+	case errors.Is(got, spool.ErrLockHeld):
+		fits = key != yes && lock != no
+	case got == nil:
+		fits = key != yes && lock != yes
+	}
+	if !fits {
+		t.Fatalf("got %v; key held %d, lock held %d", got, key, lock)
+	}
+}
+
+// checkTwins asks for every name that is ever used.
+func (m *model) checkTwins(t *rapid.T, s *spool.Spool) {
+	t.Helper()
+	held := heldBy(m.pending)
+	for i := range twinNames {
+		name := fmt.Sprint(i)
+		sameVerdict(t, s.Twin(name, ""), held["key "+name], no)
+		sameVerdict(t, s.Twin("", name), no, held["lock "+name])
+	}
+}
+
+// twinNames is how many keys and how many locks there are.
+const twinNames = 30
 
 // draw makes records of many sizes, one of them now and then larger than a page.
 func (m *model) draw(t *rapid.T) []spool.Record {
@@ -157,6 +249,8 @@ func (m *model) draw(t *rapid.T) []spool.Record {
 	size := rapid.SampledFrom([]int{0, 1, 30, 300}).Draw(t, "size")
 	large := rapid.IntRange(0, 2*len(rs)).Draw(t, "large")
 	classes := rapid.IntRange(1, 5).Draw(t, "classes")
+	keyed, locked := rapid.IntRange(0, 20).Draw(t, "keyed"), rapid.IntRange(0, 20).Draw(t, "locked")
+	name := rapid.IntRange(0, twinNames-1)
 	for i := range rs {
 		m.records++
 		m.clock = m.clock.Add(time.Duration(i%3) * time.Second)
@@ -169,11 +263,19 @@ func (m *model) draw(t *rapid.T) []spool.Record {
 			Data: bytes.Repeat([]byte{byte(m.records)}, n),
 		}
 		if i%4 == 0 {
-			rs[i].Lock, rs[i].LockUntil = "lock", m.clock.Add(time.Hour)
+			rs[i].Lock, rs[i].LockUntil = lockOfThePast, m.clock.Add(time.Hour)
+		}
+		if i < keyed {
+			rs[i].Key = fmt.Sprint(name.Draw(t, "key"))
+		}
+		if len(rs)-i <= locked {
+			rs[i].Lock, rs[i].LockUntil = fmt.Sprint(name.Draw(t, "lock")), [2]time.Time{1: farAway()}[i%2]
 		}
 	}
 	return rs
 }
+
+func farAway() time.Time { return time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC) }
 
 func (m *model) add(owner string, rs []spool.Record) {
 	for _, r := range rs {
@@ -271,7 +373,7 @@ func take(jobs *[]*job, p spool.Position) *job {
 
 func (m *model) retryDead(t *rapid.T) {
 	found := m.exhume(t, m.s.RetryDead, func(j *job) {
-		j.attempts, j.reason = 0, ""
+		j.attempts, j.reason, j.retried = 0, "", true
 		m.pending = append(m.pending, j)
 	})
 	m.retried += int64(found)
@@ -353,7 +455,7 @@ func (m *model) same(t *rapid.T, want *job, got spool.Entry) {
 }
 
 func sameRecord(a, b spool.Record) bool {
-	return a.ID == b.ID && a.Class == b.Class && a.Lock == b.Lock && a.At.Equal(b.At) && a.LockUntil.Equal(b.LockUntil) && bytes.Equal(a.Data, b.Data)
+	return a.Key == "" && a.ID == b.ID && a.Class == b.Class && a.Lock == b.Lock && a.At.Equal(b.At) && a.LockUntil.Equal(b.LockUntil) && bytes.Equal(a.Data, b.Data)
 }
 
 // find looks for a record that was there at some time.
@@ -404,6 +506,7 @@ func (m *model) backup(t *rapid.T) {
 		t.Fatalf("adopted %d of the backup, want %d", n, len(m.pending))
 	}
 	m.compare(t, s, 1000)
+	m.checkTwins(t, s)
 	_, _, err = verified(s)
 	must(t, err)
 }
@@ -423,6 +526,7 @@ func (m *model) check(t *rapid.T) {
 		}
 	}
 	m.checkClasses(t, st)
+	m.checkTwins(t, m.s)
 	// Held records behind the mark are counted as well: they are few.
 	before := slices.IndexFunc(m.inOrder(), func(j *job) bool { return j.owner == m.own && j.seq >= m.markSeq })
 	if before < 0 {

@@ -70,6 +70,7 @@ func salvage(spoolDir string, o *owner, seg *segment, cause error, now time.Time
 			return errors.Join(err, b.discard())
 		}
 		seg.header = found.header
+		seg.claims.clear() // which a segment that is rebuilt has none of
 		seg.state.Store(st)
 		return b.publish(seg.path)
 	})

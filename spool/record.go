@@ -12,10 +12,14 @@ import (
 type Record struct {
 	ID        string    // names the job; not necessarily unique
 	Class     string    // what the job counts under, for example queue\0type
-	Lock      string    // name of a lock the job would hold, or empty
-	LockUntil time.Time // end of that lock; zero without one
+	Lock      string    // name of a lock the job would hold, or empty: no two pending records share one that is not over
+	LockUntil time.Time // end of that lock; zero: it lasts as long as the record is pending
 	At        time.Time // when the job was accepted
 	Data      []byte    // the job itself
+
+	// Key is a name that no two pending records may share, for example of a task whose id
+	// the caller chose; empty: none. Only a hash of it is kept: Read returns it empty.
+	Key string
 }
 
 // encode returns the record as it lies on disk, but for its tie. Times are

@@ -65,6 +65,7 @@ const (
 	kindRecord = 'r'
 	kindHeld   = 'h'
 	kindDead   = 'd'
+	kindTwin   = 't'
 )
 
 // ties computes the ties of one segment's values. The segment is named by its owner

@@ -34,6 +34,7 @@ const (
 	bucketRecords = "records"
 	bucketHeld    = "held"
 	bucketDead    = "dead"
+	bucketTwins   = "twins" // in segments that have had a record with a key or a lock
 
 	keyHeader = "header"
 	keyState  = "state"
@@ -49,6 +50,7 @@ type segment struct {
 
 	update sync.Mutex            // one write transaction at a time, and with it the order of states
 	state  atomic.Pointer[state] // as of the last commit
+	claims claims                // of the pending records; has its own lock
 
 	use    sync.RWMutex // held shared while the file is used, exclusively to open or close it
 	db     *bolt.DB     // nil while closed
@@ -66,10 +68,15 @@ func firstOf(path string) (first uint64, ok bool) {
 	return first, err == nil && name == segmentName(first)
 }
 
+// newSegment returns a segment that counts in claiming for as long as it has claims.
+func newSegment(path string, mmapBytes int, claiming *atomic.Int64) *segment {
+	return &segment{path: path, mmapBytes: mmapBytes, claims: claims{some: claiming}}
+}
+
 // createSegment makes an empty segment in dir and opens it. It appears there whole
 // or not at all: a crash inside bbolt's first write can leave a file that never opens.
-func createSegment(dir string, h header, mmapBytes int, room *room) (*segment, error) {
-	s := &segment{path: filepath.Join(dir, segmentName(h.First)), mmapBytes: mmapBytes}
+func createSegment(dir string, h header, mmapBytes int, claiming *atomic.Int64, room *room) (*segment, error) {
+	s := newSegment(filepath.Join(dir, segmentName(h.First)), mmapBytes, claiming)
 	if _, err := os.Lstat(s.path); !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("segment %s: %w", segmentName(h.First), errors.Join(err, os.ErrExist)) // never over another
 	}
@@ -95,8 +102,8 @@ func createSegment(dir string, h header, mmapBytes int, room *room) (*segment, e
 // openSegment reads the counters of an existing segment and leaves it closed: few
 // files are open at a time. The segment it returns with an error is good for salvage
 // only.
-func openSegment(path string, mmapBytes int) (*segment, error) {
-	s := &segment{path: path, mmapBytes: mmapBytes}
+func openSegment(path string, mmapBytes int, claiming *atomic.Int64) (*segment, error) {
+	s := newSegment(path, mmapBytes, claiming)
 	return s, errors.Join(s.withDB(func(*bolt.DB) error { return nil }), s.close())
 }
 
@@ -199,6 +206,9 @@ func (s *segment) load(tx *bolt.Tx) error {
 	}
 	s.blocks.used, s.blocks.zeroed = tx.Size(), fi.Size()
 	s.blocks.size.Store(fi.Size())
+	if old := s.state.Load(); old == nil || old.Commits != st.Commits {
+		s.loadClaims(tx, st)
+	}
 	s.state.Store(st)
 	return nil
 }
@@ -234,6 +244,7 @@ func (s *segment) commit(size int64, room *room, fn func(*bolt.Tx, *state) error
 		asked = true
 		err := db.Update(func(tx *bolt.Tx) error {
 			st = s.state.Load().clone()
+			st.moves = s.claims.moves()
 			if err := fn(tx, st); err != nil {
 				return err
 			}
@@ -252,6 +263,8 @@ func (s *segment) commit(size int64, room *room, fn func(*bolt.Tx, *state) error
 		return fmt.Errorf("%w: %w", errNotTaken, err)
 	}
 	if err == nil {
+		s.claims.apply(st.moves, st.Watermark)
+		st.moves = nil
 		s.state.Store(st)
 	}
 	return err
@@ -324,7 +337,7 @@ func check(f *pages.File) error {
 		err = f.Stale()
 	}
 	if err == nil {
-		err = f.Trees(bucketRecords)
+		err = f.Trees(bucketRecords, bucketTwins)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)

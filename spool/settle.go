@@ -169,6 +169,7 @@ func (t *settler) settle(st Settlement, now time.Time, done *changes) error {
 			return err
 		}
 		t.st.Held--
+		t.st.moves.free(seq)
 	}
 	done[st.Outcome]++
 	if st.Outcome == Kept {
@@ -185,6 +186,7 @@ func (t *settler) settle(st Settlement, now time.Time, done *changes) error {
 
 func (t *settler) hold(seq uint64, attempts int) error {
 	t.st.Held++
+	t.st.moves.hold(seq)
 	return t.held.Put(key(seq), encodeHeld(attempts, t.heldT(seq)))
 }
 

@@ -119,6 +119,8 @@ type Spool struct {
 	nextSeq  atomic.Uint64 // of the next record; changed with active held
 	growth   meter         // of the segments; has its own lock
 
+	twins twins // which names pending records have; has its own lock
+
 	head *segment // that Read is reading; used on reading only
 
 	mu      sync.Mutex // guards adopted, foreign and each owner's segs and bad
@@ -263,6 +265,7 @@ func (s *Spool) forget(o *owner, seg *segment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o.segs = slices.DeleteFunc(o.segs, func(other *segment) bool { return other == seg })
+	seg.claims.clear()
 }
 
 // giveUp stops reading a segment that fails. It stays on disk as it is, and the next

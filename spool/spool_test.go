@@ -438,7 +438,7 @@ func TestClosedSpoolSaysSo(t *testing.T) {
 	closeSpool(t, s)
 	_, readErr := s.Read(1, 1)
 	_, adoptErr := s.Adopt()
-	for call, err := range map[string]error{"Append": s.Append(record(0)), "Read": readErr, "Adopt": adoptErr, "Settle": s.Settle()} {
+	for call, err := range map[string]error{"Append": s.Append(record(0)), "Read": readErr, "Adopt": adoptErr, "Settle": s.Settle(), "Twin": s.Twin("", "")} {
 		if !errors.Is(err, spool.ErrClosed) {
 			t.Errorf("%s: %v", call, err)
 		}

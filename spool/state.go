@@ -48,6 +48,8 @@ type state struct {
 	Oldest       int64            // when the first pending record was accepted; 0 without one
 	Counts       [outcomes]uint64 // records by outcome; [Dead] are those still there, [Kept] stays 0
 	Classes      tally
+
+	moves *moves // what the commit under way changes in memory alone
 }
 
 func newState(first uint64) *state {

@@ -137,6 +137,15 @@ func (v *verifier) run(owner, path string) {
 		_, err := decodeDead(b, t.tie(kindDead, seq))
 		return err
 	})
+	if v.f.Has(bucketTwins) {
+		v.keys(bucketTwins, func(seq uint64, b []byte) error {
+			if seq < first || seq >= st.Next {
+				return fmt.Errorf("%w: there is no such record", ErrDamaged)
+			}
+			_, err := decodeTwin(b, t.tie(kindTwin, seq))
+			return err
+		})
+	}
 	v.count("held", len(held), st.Held)
 	v.count("dead", len(dead), st.Counts[Dead])
 	v.records(t, st, held, dead)

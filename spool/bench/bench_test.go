@@ -6,8 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jobspool/jobspool/spool"
 )
@@ -31,6 +34,35 @@ func BenchmarkAppend(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkAppendTwins: what it costs to look for twins, where there are none.
+func BenchmarkAppendTwins(b *testing.B) {
+	for _, claims := range []string{"none", "key", "lock", "key and lock"} {
+		b.Run(fmt.Sprintf("claims=%s/callers=64", claims), func(b *testing.B) {
+			s := open(b, spoolOptions(b.TempDir()))
+			benchAppend(b, &claimingStore{spoolStore: spoolStore{s}, claims: claims}, 64)
+		})
+	}
+}
+
+// claimingStore gives each record a key or a lock of its own.
+type claimingStore struct {
+	spoolStore
+	claims string
+	last   atomic.Int64
+}
+
+func (s *claimingStore) append(rec []byte) error {
+	r := spoolRecord(rec)
+	name := strconv.FormatInt(s.last.Add(1), 10)
+	if strings.Contains(s.claims, "key") {
+		r.Key = name
+	}
+	if strings.Contains(s.claims, "lock") {
+		r.Lock, r.LockUntil = name, time.Now().Add(time.Hour)
+	}
+	return s.Append(r)
 }
 
 // BenchmarkAppendAfterDrain: what an outage leaves behind must not slow down the

@@ -4,16 +4,17 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Trees returns the first thing wrong with the pages that bbolt follows from one to the
-// next, or nil. It reads all buckets, but of the one named bulky the branches only.
+// next, or nil. It reads all buckets, but of those named bulky the branches only.
 //
 // bbolt believes them, and some of what then happens nobody can recover from: a branch
 // that leads back to itself overflows the stack. A bucket inside another is copied to the
 // heap, where a wrong number in it makes a pointer that the garbage collector chokes on.
 // And a page that is both free and in use would be overwritten by a later commit.
-func (f *File) Trees(bulky string) error {
+func (f *File) Trees(bulky ...string) error {
 	m, err := f.newest()
 	if err != nil {
 		return err
@@ -29,7 +30,7 @@ func (f *File) Trees(bulky string) error {
 	})
 	for i, name := range names {
 		if b, ok := f.parseBucket(headers[i]); ok { // else the walk has said so
-			w.check(name, b, name == bulky)
+			w.check(name, b, slices.Contains(bulky, name))
 		}
 	}
 	w.checkFree()

@@ -34,6 +34,20 @@ func (f *File) Walk(bucket string, fn func(key, value []byte) bool) []error {
 	return w.errs
 }
 
+// Has reports whether there is such a top-level bucket, as far as the root can be read.
+func (f *File) Has(bucket string) (found bool) {
+	m, err := f.newest()
+	if err != nil {
+		return false
+	}
+	w := &walker{reader: newReader(f), meta: m, page: make([]byte, f.pageSize), seen: set{}}
+	w.tree(m.Root, bounds{}, 0, func(_ element, key, _ []byte) bool {
+		found = found || string(key) == bucket
+		return true
+	})
+	return found
+}
+
 type walker struct {
 	reader
 	meta    meta

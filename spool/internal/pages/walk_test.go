@@ -40,6 +40,18 @@ func TestWalkAndScanFindAll(t *testing.T) {
 	}
 }
 
+func TestHas(t *testing.T) {
+	f := open(newSample(t, 1<<10, 10).b)
+	for _, name := range buckets() {
+		if !f.Has(name) {
+			t.Errorf("no bucket %q", name)
+		}
+	}
+	if f.Has("") || f.Has("none") || open(make([]byte, 1<<12)).Has("records") {
+		t.Error("a bucket that is not there")
+	}
+}
+
 func TestWalkSeesTheLastCommitScanOldOnesToo(t *testing.T) {
 	var commits []func(*bolt.Tx) error
 	for v := range 5 {
