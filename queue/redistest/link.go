@@ -31,6 +31,7 @@ type link struct {
 	mu      sync.Mutex
 	isDead  bool
 	redis   *net.TCPConn // nil until connected
+	replica bool         // the client is a replica: no RESP is to come
 	pending []string     // names of the commands not replied to, oldest first
 }
 
@@ -113,6 +114,13 @@ func (l *link) readReplies(redis *net.TCPConn) {
 		return
 	}
 	for {
+		if _, err := r.Peek(1); err != nil {
+			return
+		}
+		if l.becameRaw() {
+			l.passBytes(r, l.replies)
+			return
+		}
 		data, err := readValue(r, nil)
 		if err != nil {
 			return
@@ -131,13 +139,19 @@ func (l *link) raw(r *bufio.Reader, f *flow) bool {
 	if first, err := r.Peek(1); err != nil || first[0] != tlsHandshake {
 		return false
 	}
+	l.passBytes(r, f)
+	return true
+}
+
+// passBytes passes on what comes until it ends.
+func (l *link) passBytes(r *bufio.Reader, f *flow) {
 	for {
 		if _, err := r.Peek(1); err != nil {
-			return true
+			return
 		}
 		data := make([]byte, r.Buffered())
 		if _, err := io.ReadFull(r, data); err != nil {
-			return true
+			return
 		}
 		f.put(chunk{data: data, due: l.p.due()})
 	}
@@ -152,7 +166,14 @@ func (l *link) sent(name string) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.replica = l.replica || name == "PSYNC"
 	l.pending = append(l.pending, name)
+}
+
+func (l *link) becameRaw() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.replica
 }
 
 // replied returns the name of the command that the next reply belongs to.

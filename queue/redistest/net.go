@@ -105,19 +105,12 @@ func dial(ctx context.Context, addr string) (net.Conn, error) {
 func waitRefused(addr string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	for {
+	return poll(ctx, addr+" refuses connections", func(ctx context.Context) error {
 		conn, err := dial(ctx, addr)
-		if err == nil {
-			_ = conn.Close()
-		} else if ctx.Err() == nil {
-			return nil
+		if err != nil {
+			return nil //nolint:nilerr // that is what is waited for
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("redistest: %s still accepts connections %v after the process has ended", addr, patience)
-		case <-tick.C:
-		}
-	}
+		_ = conn.Close()
+		return errors.New("it accepts them")
+	})
 }

@@ -64,6 +64,10 @@ type Options struct {
 	// "--maxmemory", "8mb". Directory, port, bind address and password are not
 	// to be among them; a password can be set by CONFIG SET once it runs.
 	Args []string
+
+	// sentinel makes the process a sentinel: its configuration file, without
+	// the port. Empty: a redis-server.
+	sentinel string
 }
 
 // Server is a redis-server process. Its methods may be called from several
@@ -213,12 +217,30 @@ func (s *Server) startOnFreePort() error {
 		if s.port, err = freePort(); err != nil {
 			return err
 		}
+		if err = s.configure(); err != nil {
+			return err
+		}
 		if err = s.launch(); !errors.Is(err, errPortTaken) {
 			return err
 		}
 	}
 	return err
 }
+
+// configure writes the file that a sentinel needs, and in which it keeps what
+// it learns: Restart leaves it as it is.
+func (s *Server) configure() error {
+	if s.opts.sentinel == "" {
+		return nil
+	}
+	conf := fmt.Sprintf("port %d\n%s", s.port, s.opts.sentinel)
+	if err := os.WriteFile(s.sentinelConf(), []byte(conf), 0o600); err != nil {
+		return fmt.Errorf("redistest: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) sentinelConf() string { return filepath.Join(s.dir, "sentinel.conf") }
 
 // launch starts a process and waits until it is ready; if that fails, no
 // process is left.
@@ -235,6 +257,9 @@ func (s *Server) launch() error {
 }
 
 func (s *Server) args() []string {
+	if s.opts.sentinel != "" {
+		return []string{s.sentinelConf(), "--sentinel"}
+	}
 	args := []string{
 		"--bind", "127.0.0.1",
 		"--port", fmt.Sprint(s.port),
