@@ -21,6 +21,9 @@ import (
 const (
 	firstPort = 20000
 	lastPort  = 29999
+
+	// busOffset is from a node's port to that of its cluster bus.
+	busOffset = 10000
 )
 
 // answerWithin bounds one try at PING.
