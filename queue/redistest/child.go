@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -78,14 +79,15 @@ func (c *child) kill() error {
 	}
 }
 
-// waitReady returns when the process answers PING with PONG at addr.
-func (c *child) waitReady(addr string) error {
+// waitReady returns when the process answers PING with PONG at addr, over TLS if
+// conf is not nil.
+func (c *child) waitReady(addr string, conf *tls.Config) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		err := ready(ctx, addr, c.pid())
+		err := ready(ctx, addr, conf, c.pid())
 		if err == nil {
 			return nil
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -33,7 +32,7 @@ type ClusterOptions struct {
 	// (and their replicas) the proxies' ports in place of their own.
 	Proxied bool
 
-	// Node is how each node is to run. Its Dir must be empty.
+	// Node is how each node is to run. Its Dir, TLS and UnixSocket must be empty.
 	Node Options
 }
 
@@ -51,6 +50,9 @@ type Cluster struct {
 // cluster is closed when the test ends.
 func RunCluster(tb testing.TB, opts ClusterOptions) *Cluster {
 	tb.Helper()
+	if err := opts.Node.checkShared(); err != nil {
+		tb.Fatal(err)
+	}
 	c := &Cluster{masters: max(opts.Masters, 1)}
 	each := make([]Options, c.masters+max(opts.Replicas, 0))
 	for i := range each {
@@ -194,121 +196,6 @@ func (c *Cluster) slotOf(ctx context.Context, key string) (int, error) {
 		errs = append(errs, err)
 	}
 	return 0, errors.Join(errs...)
-}
-
-// form makes a cluster of the nodes.
-func (c *Cluster) form(ctx context.Context) error {
-	for _, step := range []func(context.Context, int) error{c.prepare, c.meet} {
-		for i := range c.nodes {
-			if err := step(ctx, i); err != nil {
-				return err
-			}
-		}
-	}
-	if err := poll(ctx, "all nodes know all", c.allMet); err != nil {
-		return err
-	}
-	for i := range c.nodes[c.masters:] {
-		id, err := c.do(ctx, i%c.masters, "CLUSTER", "MYID").Text()
-		if err == nil {
-			err = c.do(ctx, c.masters+i, "CLUSTER", "REPLICATE", id).Err()
-		}
-		if err != nil {
-			return fmt.Errorf("redistest: CLUSTER REPLICATE: %w", err)
-		}
-	}
-	return poll(ctx, "all nodes are ready", c.allReady)
-}
-
-// prepare gives node i its slots and, if it is not to tell its own, its port.
-func (c *Cluster) prepare(ctx context.Context, i int) error {
-	if i < c.masters {
-		from, to := c.slotsOf(i)
-		// Each master needs an epoch of its own, as long as it knows no other node.
-		if err := errors.Join(
-			c.do(ctx, i, "CLUSTER", "ADDSLOTSRANGE", from, to).Err(),
-			c.do(ctx, i, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(),
-		); err != nil {
-			return fmt.Errorf("redistest: slots of node %d: %w", i, err)
-		}
-	}
-	if c.proxies == nil {
-		return nil
-	}
-	_, port, _ := strings.Cut(c.proxies[i].Addr(), ":")
-	if err := c.do(ctx, i, "CONFIG", "SET", "cluster-announce-port", port,
-		"cluster-announce-bus-port", c.nodes[i].port+busOffset).Err(); err != nil {
-		return fmt.Errorf("redistest: announced port of node %d: %w", i, err)
-	}
-	return nil
-}
-
-// meet introduces node i to those after it.
-func (c *Cluster) meet(ctx context.Context, i int) error {
-	for _, n := range c.nodes[i+1:] {
-		if err := c.do(ctx, i, "CLUSTER", "MEET", "127.0.0.1", n.port, n.port+busOffset).Err(); err != nil {
-			return fmt.Errorf("redistest: CLUSTER MEET: %w", err)
-		}
-	}
-	return nil
-}
-
-// do asks node i.
-func (c *Cluster) do(ctx context.Context, i int, args ...any) *redis.Cmd {
-	return ask(ctx, c.nodes[i].Addr(), args...)
-}
-
-// allMet returns nil if each node has shaken hands with all others.
-func (c *Cluster) allMet(ctx context.Context) error {
-	for _, n := range c.nodes {
-		list, err := ask(ctx, n.Addr(), "CLUSTER", "NODES").Text()
-		if err != nil {
-			return err
-		}
-		met := 0
-		for line := range strings.Lines(list) {
-			f := strings.Fields(line) // id, address, flags, master, ping, pong, epoch, link, slots
-			if len(f) >= 8 && f[7] == "connected" && !strings.Contains(f[2], "handshake") {
-				met++
-			}
-		}
-		if met < len(c.nodes) {
-			return fmt.Errorf("node %s knows\n%s", n.Addr(), list)
-		}
-	}
-	return nil
-}
-
-// allReady returns nil if each node serves, knows where all slots and replicas
-// are, and each replica is in step.
-func (c *Cluster) allReady(ctx context.Context) error {
-	for i, n := range c.nodes {
-		state, err := ask(ctx, n.Addr(), "CLUSTER", "INFO").Text()
-		if err != nil {
-			return err
-		}
-		if !strings.Contains(state, "cluster_state:ok") {
-			return fmt.Errorf("node %s says\n%s", n.Addr(), state)
-		}
-		view, err := ranges(ctx, n.Addr())
-		if err != nil {
-			return err
-		}
-		known := 0
-		for _, r := range view {
-			known += len(r.nodes)
-		}
-		if len(view) != c.masters || known != len(c.nodes) {
-			return fmt.Errorf("node %s knows %v", n.Addr(), view)
-		}
-		if i < c.masters {
-			continue
-		}
-		if err := isReplicating(ctx, n.Addr()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // slotRange is one line of CLUSTER SLOTS; the first node is the master.

@@ -47,6 +47,15 @@ func poll(ctx context.Context, what string, cond func(context.Context) error) er
 	}
 }
 
+// checkShared refuses what several servers cannot have in common, and TLS, which
+// ask does not speak.
+func (o Options) checkShared() error {
+	if o.Dir != "" || o.UnixSocket != "" || o.TLS != nil {
+		return errors.New("redistest: several servers cannot share Dir or UnixSocket, and have no TLS")
+	}
+	return nil
+}
+
 // startAll starts a server for each of opts, all at once; if one fails, none is left.
 func startAll(opts []Options) ([]*Server, error) {
 	servers, errs := make([]*Server, len(opts)), make([]error, len(opts))

@@ -3,6 +3,7 @@ package redistest
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -53,12 +54,15 @@ func freePort() (int, error) {
 // ready returns nil if process pid answers PING with PONG at addr. The process
 // is asked for its ID, because with many tests at once another server may have
 // been faster to take the port.
-func ready(ctx context.Context, addr string, pid int) error {
+func ready(ctx context.Context, addr string, conf *tls.Config, pid int) error {
 	conn, err := dial(ctx, addr)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
+	if conf != nil {
+		conn = tls.Client(conn, conf) // shakes hands at the first write
+	}
 	if _, err := io.WriteString(conn, "PING\r\nINFO server\r\n"); err != nil {
 		return err
 	}

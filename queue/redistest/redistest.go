@@ -2,6 +2,10 @@
 // that must see what Redis does when it is killed, frozen or restarted, and
 // for the command line's demonstration.
 //
+// For tests there are, besides, several of them as one: [Sentinel] and
+// [Cluster]; certificates for one that speaks TLS: [TLS]; and the faults of the
+// network before it: [Proxy] and [BlackHole].
+//
 // Each [Server] is one redis-server process on a port of 127.0.0.1 that stays
 // the same over restarts. It reads no configuration file, is reachable from this
 // host only, and has no password: give it nothing that matters.
@@ -13,6 +17,7 @@
 package redistest
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -59,6 +64,15 @@ type Options struct {
 	// (appendonly yes, appendfsync always): Restart finds what Kill left.
 	// False: nothing is written to disk, and Kill loses all data.
 	AppendOnly bool
+
+	// TLS makes the server speak TLS at Addr, and nothing else, with clients that
+	// have the TLS's certificate. Nil: no TLS. It is not for [RunSentinel] and
+	// [RunCluster].
+	TLS *TLS
+
+	// UnixSocket is the path of a Unix socket at which the server listens too.
+	// The system limits it to about 100 bytes. Empty: none.
+	UnixSocket string
 
 	// Args are added to redis-server's command line, for example
 	// "--maxmemory", "8mb". Directory, port, bind address and password are not
@@ -250,7 +264,7 @@ func (s *Server) launch() error {
 		return err
 	}
 	s.child.Store(c)
-	if err := c.waitReady(s.Addr()); err != nil {
+	if err := c.waitReady(s.Addr(), s.tlsConfig()); err != nil {
 		return errors.Join(err, c.kill())
 	}
 	return nil
@@ -260,13 +274,22 @@ func (s *Server) args() []string {
 	if s.opts.sentinel != "" {
 		return []string{s.sentinelConf(), "--sentinel"}
 	}
+	port := fmt.Sprint(s.port)
 	args := []string{
 		"--bind", "127.0.0.1",
-		"--port", fmt.Sprint(s.port),
 		"--protected-mode", "no",
 		"--daemonize", "no",
 		"--dir", s.dir,
 		"--save", "",
+	}
+	if s.opts.TLS != nil {
+		args = append(args, "--port", "0", "--tls-port", port)
+		args = append(args, s.opts.TLS.ServerArgs()...)
+	} else {
+		args = append(args, "--port", port)
+	}
+	if s.opts.UnixSocket != "" {
+		args = append(args, "--unixsocket", s.opts.UnixSocket, "--unixsocketperm", "700")
 	}
 	if s.opts.AppendOnly {
 		args = append(args, "--appendonly", "yes", "--appendfsync", "always")
@@ -274,6 +297,14 @@ func (s *Server) args() []string {
 		args = append(args, "--appendonly", "no")
 	}
 	return append(args, s.opts.Args...)
+}
+
+// tlsConfig returns nil if the server speaks no TLS.
+func (s *Server) tlsConfig() *tls.Config {
+	if s.opts.TLS == nil {
+		return nil
+	}
+	return s.opts.TLS.ClientConfig()
 }
 
 func (s *Server) makeDir() (err error) {

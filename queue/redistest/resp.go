@@ -3,11 +3,16 @@ package redistest
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 )
+
+// maxRESP is the longest string that Redis takes (proto-max-bulk-len), and more
+// elements than it takes.
+const maxRESP = 512 << 20
 
 // readRequest reads one command as the client sent it, with its name in upper
 // case. The name is empty for a blank line, which Redis does not answer.
@@ -47,7 +52,7 @@ func readValue(r *bufio.Reader, raw []byte) ([]byte, error) {
 	}
 	line := bytes.TrimRight(raw[start:], "\r\n")
 	if len(line) == 0 {
-		return nil, fmt.Errorf("redistest: an empty line is not RESP")
+		return nil, errors.New("redistest: an empty line is not RESP")
 	}
 	kind, rest := line[0], line[1:]
 	switch kind {
@@ -58,8 +63,8 @@ func readValue(r *bufio.Reader, raw []byte) ([]byte, error) {
 		return nil, fmt.Errorf("redistest: %q does not begin a RESP value", kind)
 	}
 	n, err := strconv.Atoi(string(rest))
-	if err != nil {
-		return nil, fmt.Errorf("redistest: length of a RESP value: %w", err)
+	if err != nil || n > maxRESP {
+		return nil, fmt.Errorf("redistest: %q is not the length of a RESP value", rest)
 	}
 	switch kind {
 	case '$', '=', '!':

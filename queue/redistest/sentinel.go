@@ -29,9 +29,12 @@ type Sentinel struct {
 
 // RunSentinel starts both servers, with opts, and the sentinels. It returns when
 // the replica is in step and each sentinel knows the replica and the other two.
-// opts.Dir must be empty. Everything is ended when the test ends.
+// opts.Dir, TLS and UnixSocket must be empty. Everything is ended when the test ends.
 func RunSentinel(tb testing.TB, opts Options) *Sentinel {
 	tb.Helper()
+	if err := opts.checkShared(); err != nil {
+		tb.Fatal(err)
+	}
 	s := &Sentinel{tb: tb}
 	tb.Cleanup(func() {
 		if err := errors.Join(closeAll(s.processes), closeAll(s.servers)); err != nil {
