@@ -1,41 +1,420 @@
 package queue
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
+	"net"
 	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/hibiken/asynq"
 )
 
-// errURI says nothing of what was given: a URI that cannot be parsed may show its
-// password in any part.
-var errURI = errors.New("not a Redis URI such as redis://[user:password@]host[:port][/db]")
-
-// ParseURI reads the forms of a Redis URI that [asynq.ParseRedisURI] knows, and
-// keeps the user name, which that function drops. The error holds no part of the
-// URI.
+// ParseURI reads a Redis URI. It knows the forms of [asynq.ParseRedisURI], keeps
+// what that function drops without a word, and knows some more:
+//
+//	redis://            [user:password@]host[:6379][/db]     one server
+//	redis-socket://     [user:password@]/path/to.sock[?db=n] a Unix socket; unix:// is the same
+//	redis-sentinel://   [user:password@]host[:26379][,host...][/db]?master=name
+//	redis-cluster://    [user:password@]host[:6379][,host...]
+//	rediss://, rediss-sentinel://, rediss-cluster://         the same over TLS 1.2 or newer
+//
+// Parameters, each at most once:
+//
+//	db=n                        the database, in place of /db; not for a cluster
+//	master=name                 sentinel: the master's name; required
+//	username=u & password=p     sentinel: for the master; user:password@ is for the sentinels
+//	ca=file                     TLS: trust these certificates (PEM) in place of the system's
+//	cert=file & key=file        TLS: the client's certificate and key (PEM)
+//	server_name=name            TLS: the name in the server's certificate; default: the host dialled
+//	insecure_skip_verify=true   TLS: trust any certificate
+//
+// What has a meaning in a URI is percent-encoded where it has none: any of :/?#@%
+// in a user name or password, and @&+% in a parameter. An IPv6 address stands in
+// brackets. Files are read at once. Everything else is an error.
+//
+// The error says which part is wrong. Of the URI it shows the names of parameters
+// and of files that cannot be used, and nothing that might be a password.
 func ParseURI(uri string) (asynq.RedisConnOpt, error) {
-	u, err := url.Parse(uri)
+	opt, err := parseURI(uri)
 	if err != nil {
-		return nil, errURI
-	}
-	opt, err := asynq.ParseRedisURI(uri)
-	if err != nil {
-		return nil, errURI
-	}
-	switch o := opt.(type) {
-	case asynq.RedisClientOpt:
-		if u.Host == "" && o.Network != "unix" {
-			return nil, errURI
-		}
-		o.Username = u.User.Username()
-		return o, nil
-	case asynq.RedisFailoverClientOpt:
-		if o.MasterName == "" {
-			return nil, errors.New("a redis-sentinel URI needs ?master=name")
-		}
-		o.SentinelUsername = u.User.Username()
-		return o, nil
+		return nil, fmt.Errorf("redis URI: %w", err)
 	}
 	return opt, nil
+}
+
+func parseURI(uri string) (asynq.RedisConnOpt, error) {
+	p, err := splitURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	kind, overTLS := p.scheme, false
+	switch p.scheme {
+	case "rediss", "rediss-sentinel", "rediss-cluster":
+		kind, overTLS = "redis"+strings.TrimPrefix(p.scheme, "rediss"), true
+	case "unix":
+		kind = "redis-socket"
+	}
+	var opt asynq.RedisConnOpt
+	switch kind {
+	case "redis":
+		opt, err = p.server(overTLS)
+	case "redis-socket":
+		opt, err = p.socket()
+	case "redis-sentinel":
+		opt, err = p.sentinel(overTLS)
+	case "redis-cluster":
+		opt, err = p.cluster(overTLS)
+	default:
+		return nil, errors.New("unknown scheme; known are redis, redis-socket, unix, redis-sentinel, redis-cluster, rediss, rediss-sentinel and rediss-cluster")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return opt, nil
+}
+
+// uriParts are the parts of a URI. The readers take parameters out of params;
+// what is left at the end is one too many.
+type uriParts struct {
+	scheme         string
+	user, password string
+	hosts          string // as written
+	path           string // as written
+	params         map[string]string
+}
+
+// splitURI does not use url.Parse, whose errors quote the URI, which has no lists
+// of hosts, and which takes a password with a raw / for a host.
+func splitURI(uri string) (*uriParts, error) {
+	if strings.ContainsFunc(uri, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return nil, errors.New("contains a control character, perhaps a line's end")
+	}
+	scheme, rest, ok := strings.Cut(uri, ":/")
+	if !ok || strings.ContainsAny(scheme, ":/?#@") {
+		return nil, errors.New("has no scheme; write for example redis://host:6379")
+	}
+	p := &uriParts{scheme: strings.ToLower(scheme), path: "/" + rest}
+	if strings.Contains(rest, "#") {
+		return nil, errors.New("has a fragment; a # in a user name or password is written %23")
+	}
+	path, query, _ := strings.Cut(p.path, "?")
+	if strings.Contains(query, "@") {
+		return nil, errors.New("has an @ after the ?; in a parameter it is written %40, and a ? in a user name or password %3F")
+	}
+	p.path = path
+	if authority, ok := strings.CutPrefix(path, "//"); ok {
+		p.hosts, p.path = authority, ""
+		if i := strings.IndexByte(authority, '/'); i >= 0 {
+			p.hosts, p.path = authority[:i], authority[i:]
+		}
+	}
+	if err := p.splitUser(); err != nil {
+		return nil, err
+	}
+	return p, p.splitParams(query)
+}
+
+func (p *uriParts) splitUser() error {
+	i := strings.LastIndexByte(p.hosts, '@')
+	if i < 0 {
+		return nil
+	}
+	user, password, _ := strings.Cut(p.hosts[:i], ":")
+	p.hosts = p.hosts[i+1:]
+	var ok bool
+	if p.user, ok = unescape(user); !ok {
+		return errors.New("the user name is not percent-encoded correctly; a % is written %25")
+	}
+	if p.password, ok = unescape(password); !ok {
+		return errors.New("the password is not percent-encoded correctly; a % is written %25")
+	}
+	return loneUser(p.user, p.password, "")
+}
+
+// loneUser refuses a user name without a password: go-redis would not log in.
+func loneUser(user, password, whose string) error {
+	if user != "" && password == "" {
+		return errors.New("has a user name" + whose + " without a password; a password alone is written :password@")
+	}
+	return nil
+}
+
+func (p *uriParts) splitParams(query string) error {
+	p.params = map[string]string{}
+	pairs := strings.Split(query, "&")
+	// A password with a raw & may go on in what looks like the next parameter.
+	secret := slices.ContainsFunc(pairs, func(s string) bool { return strings.HasPrefix(s, "password=") })
+	for _, pair := range pairs {
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		if !slices.Contains(paramNames(), name) {
+			if secret || !isPlainName(name) {
+				return errors.New("unknown parameter; an & in a value is written %26")
+			}
+			return fmt.Errorf("unknown parameter %s; known are %s", name, strings.Join(paramNames(), ", "))
+		}
+		if _, again := p.params[name]; again {
+			return fmt.Errorf("parameter %s is given twice", name)
+		}
+		v, ok := unescape(value)
+		switch {
+		case !ok:
+			return fmt.Errorf("parameter %s is not percent-encoded correctly; a %% is written %%25", name)
+		case strings.Contains(value, "+"):
+			return fmt.Errorf("parameter %s has a +, which may mean a space; write %%2B or %%20", name)
+		case v == "":
+			return fmt.Errorf("parameter %s is empty", name)
+		}
+		p.params[name] = v
+	}
+	return nil
+}
+
+func paramNames() []string {
+	return []string{"db", "master", "username", "password", "ca", "cert", "key", "server_name", "insecure_skip_verify"}
+}
+
+// isPlainName reports whether a parameter's name looks like one.
+func isPlainName(s string) bool {
+	return len(s) <= 32 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-") == ""
+}
+
+func unescape(s string) (string, bool) {
+	v, err := url.PathUnescape(s)
+	return v, err == nil
+}
+
+func (p *uriParts) take(name string) string {
+	v := p.params[name]
+	delete(p.params, name)
+	return v
+}
+
+// end refuses the parameters that nobody took.
+func (p *uriParts) end() error {
+	for _, name := range paramNames() {
+		if _, left := p.params[name]; left {
+			return fmt.Errorf("parameter %s does not belong to this scheme", name)
+		}
+	}
+	return nil
+}
+
+func (p *uriParts) server(overTLS bool) (opt asynq.RedisClientOpt, err error) {
+	hosts, err := p.hostList("6379")
+	if err != nil {
+		return opt, err
+	}
+	if len(hosts) > 1 {
+		return opt, errors.New("names several hosts; for a cluster or sentinels use their scheme")
+	}
+	opt = asynq.RedisClientOpt{Addr: hosts[0], Username: p.user, Password: p.password}
+	if opt.DB, err = p.db(); err != nil {
+		return opt, err
+	}
+	host, _, _ := net.SplitHostPort(hosts[0])
+	if opt.TLSConfig, err = p.tls(overTLS, host); err != nil {
+		return opt, err
+	}
+	return opt, p.end()
+}
+
+func (p *uriParts) socket() (opt asynq.RedisClientOpt, err error) {
+	if p.hosts != "" {
+		return opt, errors.New("a socket has no host: the path begins with a / behind redis-socket:// or behind the @")
+	}
+	path, ok := unescape(p.path)
+	if !ok {
+		return opt, errors.New("the socket's path is not percent-encoded correctly; a % is written %25")
+	}
+	if strings.Trim(path, "/") == "" {
+		return opt, errors.New("the socket's path is missing")
+	}
+	p.path = ""
+	opt = asynq.RedisClientOpt{Network: "unix", Addr: path, Username: p.user, Password: p.password}
+	if opt.DB, err = p.db(); err != nil {
+		return opt, err
+	}
+	return opt, p.end()
+}
+
+func (p *uriParts) sentinel(overTLS bool) (opt asynq.RedisFailoverClientOpt, err error) {
+	opt = asynq.RedisFailoverClientOpt{
+		MasterName: p.take("master"), SentinelUsername: p.user, SentinelPassword: p.password,
+		Username: p.take("username"), Password: p.take("password"),
+	}
+	if opt.SentinelAddrs, err = p.hostList("26379"); err != nil {
+		return opt, err
+	}
+	if opt.MasterName == "" {
+		return opt, errors.New("sentinels need ?master=name")
+	}
+	if err := loneUser(opt.Username, opt.Password, " of the master"); err != nil {
+		return opt, err
+	}
+	if opt.DB, err = p.db(); err != nil {
+		return opt, err
+	}
+	if opt.TLSConfig, err = p.tls(overTLS, ""); err != nil {
+		return opt, err
+	}
+	return opt, p.end()
+}
+
+func (p *uriParts) cluster(overTLS bool) (opt asynq.RedisClusterClientOpt, err error) {
+	opt = asynq.RedisClusterClientOpt{Username: p.user, Password: p.password}
+	if opt.Addrs, err = p.hostList("6379"); err != nil {
+		return opt, err
+	}
+	if strings.Trim(p.path, "/") != "" {
+		return opt, errors.New("a cluster has no databases: nothing may follow the hosts but ?")
+	}
+	if opt.TLSConfig, err = p.tls(overTLS, ""); err != nil {
+		return opt, err
+	}
+	return opt, p.end()
+}
+
+// db reads the database off the path or the parameter.
+func (p *uriParts) db() (int, error) {
+	path := strings.TrimSuffix(strings.TrimPrefix(p.path, "/"), "/")
+	if strings.Contains(path, "/") {
+		return 0, errors.New("has more than a database behind the host; a / in a user name or password is written %2F")
+	}
+	param := p.take("db")
+	if path != "" && param != "" && path != param {
+		return 0, errors.New("the path and parameter db name different databases")
+	}
+	digits := path + param
+	if path != "" {
+		digits = path
+	}
+	if digits == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(digits, 10, 31)
+	if err != nil {
+		return 0, errors.New("the database is not a number from 0 on; a / in a user name or password is written %2F")
+	}
+	return int(n), nil
+}
+
+func (p *uriParts) hostList(port string) ([]string, error) {
+	if strings.Contains(p.path, "@") {
+		return nil, errors.New("has an @ behind the host's /; a / in a user name or password is written %2F")
+	}
+	var hosts []string
+	for i, s := range strings.Split(p.hosts, ",") {
+		addr, err := parseHost(s, port)
+		if err != nil {
+			return nil, fmt.Errorf("host %d: %w", i+1, err)
+		}
+		hosts = append(hosts, addr)
+	}
+	return hosts, nil
+}
+
+// parseHost returns host:port. Its errors show nothing: without an @, a user and
+// password look like a host and port.
+func parseHost(s, port string) (string, error) {
+	host := s
+	bracketed := strings.HasPrefix(s, "[")
+	if end := strings.LastIndexByte(s, ']'); bracketed && end > 0 {
+		host = s[1:end]
+		if rest := s[end+1:]; rest != "" {
+			if rest[0] != ':' {
+				return "", errors.New("something follows the ]")
+			}
+			port = rest[1:]
+		}
+	} else if h, p, ok := strings.Cut(s, ":"); ok {
+		host, port = h, p
+	}
+	host, ok := unescape(host)
+	switch {
+	case host == "" && ok:
+		return "", errors.New("is empty")
+	case !ok, strings.ContainsAny(host, "/?#@[],\"\\<> "), !bracketed && strings.Contains(host, ":"):
+		return "", errors.New("is not a host name or address")
+	case bracketed && !strings.Contains(host, ":"):
+		return "", errors.New("only an IPv6 address stands in brackets")
+	}
+	if strings.Contains(port, ":") {
+		return "", errors.New("has too many colons; an IPv6 address stands in brackets")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", errors.New("its port is not a number from 1 to 65535")
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// tls returns the configuration of a TLS scheme. Without a server name, each dial
+// uses the host it dials.
+func (p *uriParts) tls(use bool, serverName string) (*tls.Config, error) {
+	if !use {
+		return nil, nil
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: serverName}
+	if name := p.take("server_name"); name != "" {
+		cfg.ServerName = name
+	}
+	switch p.take("insecure_skip_verify") {
+	case "", "false":
+	case "true":
+		cfg.InsecureSkipVerify = true
+	default:
+		return nil, errors.New("parameter insecure_skip_verify is neither true nor false")
+	}
+	var err error
+	if cfg.RootCAs, err = readPool(p.take("ca")); err != nil {
+		return nil, err
+	}
+	cfg.Certificates, err = readPair(p.take("cert"), p.take("key"))
+	return cfg, err
+}
+
+func readPool(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("parameter ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("parameter ca: no PEM certificate in %s", file)
+	}
+	return pool, nil
+}
+
+// readPair does not wrap what crypto/tls says: it may tell of what is in the files.
+func readPair(certFile, keyFile string) ([]tls.Certificate, error) {
+	if certFile == "" && keyFile == "" {
+		return nil, nil
+	}
+	if certFile == "" || keyFile == "" {
+		return nil, errors.New("parameters cert and key go together")
+	}
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, fmt.Errorf("parameter cert: %w", err)
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("parameter key: %w", err)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("parameters cert and key: %s and %s are not a PEM certificate and its key", certFile, keyFile)
+	}
+	return []tls.Certificate{pair}, nil
 }

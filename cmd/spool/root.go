@@ -19,9 +19,15 @@ Every command that looks at a spool takes --dir (or SPOOL_DIR), the directory
 given to queue.Config.SpoolDir. Redis is named by --redis (or REDIS_URL; prefer
 the variable for a URI with a password: other users can read command lines):
 
-  redis://[user:password@]host[:port][/db]      rediss:// with TLS
+  redis://[user:password@]host[:port][/db]
   redis-socket://[user:password@]/path[?db=n]
-  redis-sentinel://[:password@]host:port[,...]?master=name
+  redis-sentinel://[user:password@]host[:port][,...][/db]?master=name
+      user:password is for the sentinels, &username=u&password=p for the master
+  redis-cluster://[user:password@]host[:port][,...]
+
+rediss://, rediss-sentinel:// and rediss-cluster:// are the same over TLS, with
+parameters ca=file, cert=file and key=file (PEM), server_name=name and
+insecure_skip_verify=true.
 
 Exit codes: 0 done, 1 failed, 2 called wrongly, 3 jobs are left in the spool.`
 
