@@ -80,7 +80,7 @@ func (c *coalescer) enter(ctx context.Context, cmd command) *waiter {
 	c.waiting = append(c.waiting, w)
 	if c.running < flushers {
 		c.running++
-		go c.flush()
+		go c.flush() //nolint:contextcheck // it serves many callers; each deadline is kept
 	}
 	return w
 }

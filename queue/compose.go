@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +22,19 @@ type command struct {
 	id     string
 	keys   []string
 	args   []any
+}
+
+// taskKey is asynq's key of a task: what makes two ids the same.
+func taskKey(queue, id string) string { return "asynq:{" + queue + "}:t:" + id }
+
+func (c command) taskKey() string { return taskKey(c.queue, c.id) }
+
+// lock returns the unique key, empty for a task without one.
+func (c command) lock() string {
+	if c.script.lockKey < 0 {
+		return ""
+	}
+	return c.keys[c.script.lockKey]
 }
 
 // size is about how many bytes the command has on the wire.
@@ -43,6 +57,8 @@ type script struct {
 	state       asynq.TaskState // of the tasks it makes
 	lockKey     int             // index of the unique key in the keys; -1: takes no lock
 	lockTTL     int             // index of the lock's seconds in the arguments
+	message     int             // index of the encoded task
+	processAt   int             // index of the time of a scheduled task in Unix seconds; -1: none
 }
 
 // composer lets asynq itself validate and encode a task. Its asynq client sits on
@@ -121,7 +137,10 @@ func (c *composer) learn() error {
 	}
 	for _, k := range kinds {
 		for _, unique := range []bool{false, true} {
-			opts := append([]asynq.Option{asynq.Queue("q"), asynq.TaskID("id")}, k.opts...)
+			opts := append([]asynq.Option{
+				asynq.Queue("q"), asynq.TaskID("id"), asynq.MaxRetry(3), asynq.Timeout(7 * time.Second),
+				asynq.Deadline(time.Unix(1<<33, 0)), asynq.Retention(11 * time.Second),
+			}, k.opts...)
 			if unique {
 				opts = append(opts, asynq.Unique(uniqueTTL))
 			}
@@ -138,7 +157,7 @@ const uniqueTTL = 7919 * time.Second
 
 func (c *composer) learnKind(state asynq.TaskState, keys []string, unique bool, opts []asynq.Option) error {
 	got := capture{learn: true}
-	info, err := c.capture(context.Background(), &got, asynq.NewTask("t", nil), opts)
+	info, err := c.capture(context.Background(), &got, asynq.NewTaskWithHeaders("t", nil, map[string]string{"h": "v"}), opts)
 	if err != nil {
 		return err
 	}
@@ -170,6 +189,35 @@ func (c *composer) learnKind(state asynq.TaskState, keys []string, unique bool, 
 		return fmt.Errorf("keys %q, expected %q", rest, keys)
 	}
 	c.scripts[got.sha] = s
+	return c.learnMessage(s, got, info)
+}
+
+// learnMessage finds the encoded task and its time among the arguments, and checks that
+// what is read off them is what asynq says.
+func (c *composer) learnMessage(s *script, got capture, want *asynq.TaskInfo) error {
+	s.message, s.processAt = -1, -1
+	for i, a := range got.args {
+		switch a := a.(type) {
+		case []byte:
+			s.message = i
+		case int64:
+			if s.state == asynq.TaskStateScheduled && a == want.NextProcessAt.Unix() {
+				s.processAt = i
+			}
+		}
+	}
+	if s.message < 0 || (s.processAt < 0) == (s.state == asynq.TaskStateScheduled) {
+		return fmt.Errorf("no task or time among %d arguments", len(got.args))
+	}
+	info, _, err := c.readCommand(got.sha, got.keys, got.args)
+	if err != nil {
+		return err
+	}
+	at := time.Now()
+	read, made := newJob(info, command{script: s, keys: got.keys, args: got.args}, at), newJob(want, command{script: s, keys: got.keys, args: got.args}, at)
+	if !reflect.DeepEqual(read, made) {
+		return errors.New("asynq's message reads differently than its TaskInfo")
+	}
 	return nil
 }
 

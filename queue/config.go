@@ -7,10 +7,15 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+
+	"github.com/jobspool/jobspool/spool"
 )
 
 // DefaultEnqueueTimeout is the budget of an attempt at Redis.
 const DefaultEnqueueTimeout = 500 * time.Millisecond
+
+// DefaultMaxTaskBytes is how large a task may be.
+const DefaultMaxTaskBytes = 1 << 20
 
 // Config configures a Producer. New copies it.
 type Config struct {
@@ -37,8 +42,41 @@ type Config struct {
 	// that of the caller's context and of the sockets, 5 s each.
 	EnqueueTimeout time.Duration
 
+	// MaxTaskBytes is how many bytes the type, payload and headers of a task may have
+	// together; a larger one is refused with ErrTooLarge, whether Redis is there or
+	// not. Zero means DefaultMaxTaskBytes, 1 MiB. Negative means no bound but Redis's
+	// and the disk's.
+	MaxTaskBytes int
+
+	// DedupeWindow is the least Retention of tasks whose id asynq mints. A job whose
+	// reply was lost is replayed under its id, and Redis refuses the second copy for as
+	// long as it knows the first: until a worker has finished it, and for its retention
+	// after that. So with a DedupeWindow longer than the outages to come, such a job
+	// runs once also where it was finished before the replay. It costs Redis's memory
+	// for each task that was finished within the window; see the README. Zero or
+	// negative: off. Whole seconds.
+	DedupeWindow time.Duration
+
 	// Spool bounds what the spool takes of its disk.
 	Spool SpoolConfig
+
+	// OnStateChange, if not nil, is called when an outage begins and when it ends.
+	//
+	// The four callbacks are called one by one from the goroutine in which the thing
+	// happened, of a caller of Enqueue before that returns or of the replayer, without
+	// any lock. They may call Enqueue and Stats, but not Drain, Shutdown or Close, and
+	// should be quick: the replayer waits. They must be safe for concurrent use. A panic
+	// of theirs is logged and goes no further.
+	OnStateChange func(StateChange)
+
+	// OnSpooled is called for each job that was written to the spool.
+	OnSpooled func(JobEvent)
+
+	// OnReplayed is called for each job of the spool that Redis has now.
+	OnReplayed func(JobEvent)
+
+	// OnDead is called for each job that became a dead letter.
+	OnDead func(JobEvent)
 
 	// DrainOnly makes a Producer that replays what dead processes left and takes
 	// no jobs: it creates nothing, SpoolDir must exist, and Enqueue returns
@@ -81,10 +119,25 @@ func (c Config) normalized() (Config, error) {
 	if c.EnqueueTimeout == 0 {
 		c.EnqueueTimeout = DefaultEnqueueTimeout
 	}
+	if c.MaxTaskBytes == 0 {
+		c.MaxTaskBytes = DefaultMaxTaskBytes
+	}
+	if c.DedupeWindow > 0 && c.DedupeWindow < time.Second {
+		errs = append(errs, errors.New("queue: Config.DedupeWindow is less than a second, which is the least retention"))
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
 	return c, errors.Join(errs...)
+}
+
+// maxRecordBytes is how large a record must be able to be, for the largest task.
+func (c Config) maxRecordBytes() int {
+	const beside = 64 << 10 // queue, id, group, lock and the record's own fields
+	if c.MaxTaskBytes < 0 {
+		return -1
+	}
+	return max(c.MaxTaskBytes+beside, spool.DefaultMaxRecordBytes)
 }
 
 // reserve is what an attempt leaves of the caller's deadline for the disk.

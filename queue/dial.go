@@ -28,7 +28,7 @@ func (dialHook) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := next(ctx, network, addr)
 		if err != nil {
-			return failedConn{unsentError{err}}, nil
+			return failedConn{unsentError{err}}, nil //nolint:nilerr // the connection has it
 		}
 		return conn, nil
 	}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ func (r *replayer) drain(ctx context.Context) error {
 	mark := r.p.spool.Mark()
 	r.draining.Add(1)
 	defer r.draining.Add(-1)
+	r.poke()
 	for {
 		r.mu.Lock()
 		stepped, lastErr := r.stepped, r.lastErr
@@ -22,11 +24,10 @@ func (r *replayer) drain(ctx context.Context) error {
 		if left == 0 {
 			return r.leftovers(adoptErr)
 		}
-		r.poke()
 		select {
 		case <-stepped:
 		case <-ctx.Done():
-			return drainError(left, lastErr, ctx.Err())
+			return drainError(left, cmp.Or(lastErr, r.p.outageError()), ctx.Err())
 		case <-r.ctx.Done():
 			return drainError(left, lastErr, ErrClosed)
 		}

@@ -220,7 +220,7 @@ func TestPoisonDoesNotBlockTheHead(t *testing.T) {
 		t.Error("drain left a dead letter and said nothing")
 	}
 	wantOnce(t, pendingIDs(t, r.Addr()), ids)
-	if st := p.Stats(); st.Dead != 1 || st.Pending != 0 || st.State != queue.StateUp {
+	if st := p.Stats(); st.Dead != 1 || st.Pending != 0 || st.State != queue.StatePartial {
 		t.Errorf("%+v", st)
 	}
 }

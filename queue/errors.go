@@ -20,6 +20,14 @@ var (
 	// is not in the spool.
 	ErrFull = errors.New("queue: the spool is full")
 
+	// ErrTooLarge is wrapped by an error of Enqueue for a task that is larger than
+	// Config.MaxTaskBytes or than Redis takes. Nothing was written.
+	ErrTooLarge = errors.New("queue: the task is too large")
+
+	// ErrUnavailable is wrapped by an error of Enqueue with the option NoSpool when
+	// Redis cannot be reached.
+	ErrUnavailable = errors.New("queue: Redis is not available")
+
 	// ErrIncompatible is returned by New when the asynq this program is built
 	// with speaks to Redis in a way this package does not know.
 	ErrIncompatible = errors.New("queue: asynq speaks differently than this package knows")

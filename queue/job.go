@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -30,6 +31,7 @@ type job struct {
 	OwnID     bool      // the caller chose the id
 	InDoubt   bool      // Redis may have taken it: an attempt got no reply
 	HalfDone  bool      // Redis may have done half: the script failed inside (H7)
+	Expires   time.Time // when it becomes a dead letter if it is still in the spool; milliseconds, zero: never
 	At        time.Time // of the call
 }
 
@@ -92,9 +94,19 @@ func (j job) task(now time.Time) (*asynq.Task, []asynq.Option) {
 
 // record returns the job as the spool keeps it.
 func (j job) record() spool.Record {
-	return spool.Record{
+	r := spool.Record{
 		ID: j.ID, Class: j.Queue + "\x00" + j.Type, Lock: j.Lock, LockUntil: j.LockUntil, At: j.At, Data: j.encode(),
 	}
+	if j.OwnID { // nobody else has one that was minted
+		r.Key = taskKey(j.Queue, j.ID)
+	}
+	return r
+}
+
+// queueOf returns the queue of a record's class.
+func queueOf(class string) string {
+	queue, _, _ := strings.Cut(class, "\x00")
+	return queue
 }
 
 // The fields of an encoded job, as protobuf would write them. Zero values are left
@@ -114,6 +126,7 @@ const (
 	fieldOwnID     protowire.Number = 12
 	fieldInDoubt   protowire.Number = 13
 	fieldHalfDone  protowire.Number = 14
+	fieldExpires   protowire.Number = 15 // Unix milliseconds
 )
 
 func (j job) encode() []byte {
@@ -149,6 +162,9 @@ func (j job) encode() []byte {
 	num(fieldOwnID, flag(j.OwnID))
 	num(fieldInDoubt, flag(j.InDoubt))
 	num(fieldHalfDone, flag(j.HalfDone))
+	if !j.Expires.IsZero() {
+		num(fieldExpires, j.Expires.UnixMilli())
+	}
 	if j.Payload != nil {
 		b = protowire.AppendTag(b, fieldPayload, protowire.BytesType)
 		b = protowire.AppendBytes(b, j.Payload)
@@ -228,6 +244,8 @@ func (j *job) set(field protowire.Number, text []byte, v int64, header *string) 
 		j.InDoubt = v != 0
 	case fieldHalfDone:
 		j.HalfDone = v != 0
+	case fieldExpires:
+		j.Expires = time.UnixMilli(v)
 	default:
 		return false
 	}

@@ -18,7 +18,7 @@ var errUnclear = errors.New("queue: what stood in the way is gone")
 // pending.
 func (r *replayer) judge(ctx context.Context, j job, attempts int, res result) (o spool.Outcome, reason string, err error) {
 	if res.err != nil {
-		return r.judgeError(attempts, res.err)
+		return r.judgeError(res.err)
 	}
 	if res.verdict != enqueued && (j.HalfDone || attempts > 0) {
 		return spool.Dead, "an earlier attempt failed inside the script: its task may be in no list", nil
@@ -35,7 +35,7 @@ func (r *replayer) judge(ctx context.Context, j job, attempts int, res result) (
 		holder, err := r.p.sender.lockHolder(ctx, j.Lock)
 		switch {
 		case err != nil:
-			return r.judgeError(attempts, err)
+			return r.judgeError(err)
 		case holder == j.ID:
 			return spool.AlreadyThere, "", nil
 		case holder == "":
@@ -46,16 +46,11 @@ func (r *replayer) judge(ctx context.Context, j job, attempts int, res result) (
 	return spool.Dead, fmt.Sprintf("a script returned %d", res.verdict), nil
 }
 
-func (r *replayer) judgeError(attempts int, err error) (spool.Outcome, string, error) {
+func (r *replayer) judgeError(err error) (spool.Outcome, string, error) {
 	switch classify(err) {
 	case refused:
 		return spool.Dead, "Redis refuses it: " + err.Error(), nil
-	case odd:
-		if attempts+1 >= maxAttempts {
-			return spool.Dead, "Redis refuses it: " + err.Error(), nil
-		}
-		return spool.Kept, "", nil
-	case inDoubt, notWritten:
+	case inDoubt, notWritten, denied, odd:
 	}
 	return 0, "", err
 }

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +23,7 @@ type Producer struct {
 	composer *composer
 	sender   *sender
 	spool    *spool.Spool
-	breaker  breaker
+	breakers *breakers
 	counters counters
 	replayer *replayer
 	inspect  *asynq.Inspector
@@ -51,6 +50,7 @@ func New(cfg Config) (*Producer, error) {
 		cfg.Target = target
 	}
 	p.sender.use(client)
+	p.breakers = newBreakers(p.sender.cluster != nil)
 	p.cfg, p.inspect = cfg, asynq.NewInspectorFromRedisClient(client)
 	if p.composer, err = newComposer(); err != nil {
 		return nil, errors.Join(err, client.Close())
@@ -58,6 +58,7 @@ func New(cfg Config) (*Producer, error) {
 	p.spool, err = spool.Open(spool.Options{
 		Dir: cfg.SpoolDir, Target: cfg.Target, AdoptOnly: cfg.DrainOnly, Logger: cfg.Logger,
 		MaxBytes: cfg.Spool.MaxBytes, MinFreeBytes: cfg.Spool.MinFreeBytes, Timeout: cfg.Spool.Timeout,
+		MaxRecordBytes: cfg.maxRecordBytes(),
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("queue: %w", err), p.composer.close(), client.Close())
@@ -67,167 +68,70 @@ func New(cfg Config) (*Producer, error) {
 	return p, nil
 }
 
-// Enqueue is [Producer.EnqueueContext] with context.Background.
-func (p *Producer) Enqueue(task *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, error) {
-	return p.EnqueueContext(context.Background(), task, opts...)
+// of returns the breaker that an error of the attempt speaks of.
+func (at pass) of(err error) *breaker {
+	if classify(err).ofQueue() {
+		return at.own
+	}
+	return at.group
 }
 
-// EnqueueContext returns nil only when Redis has acknowledged the job or the
-// spool has fsynced it. If ctx is done on entry its error is returned and nothing
-// is written; if ctx ends in the middle of the attempt at Redis, the job goes to
-// the spool and the error is nil.
-//
-// The attempt takes at most Config.EnqueueTimeout, and of the time that ctx has
-// left at most all but 100 ms, or half of it if that is more. In a known outage
-// there is no attempt. The write to the spool comes on top and is not cut short
-// by ctx.
-//
-// The task and its options mean what they mean to asynq; times relative to now
-// count from this call. asynq's complaints about them, [asynq.ErrDuplicateTask]
-// and [asynq.ErrTaskIDConflict] are returned as asynq returns them, the last two
-// as far as Redis can be asked. TaskInfo.State says pending also while the job
-// only lies on disk.
-//
-// Other errors: [ErrClosed], [ErrDrainOnly]. When Redis and the disk both fail
-// the error wraps both causes, [ErrMaybeEnqueued] if Redis may have the job,
-// [ErrMaybeStored] if the disk may, [ErrFull] if that has no room. When Redis refuses this one job for good, its
-// reply is returned and nothing is spooled.
-func (p *Producer) EnqueueContext(ctx context.Context, task *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, error) {
-	p.running.RLock()
-	defer p.running.RUnlock()
-	if p.closed {
-		return nil, ErrClosed
-	}
-	if p.cfg.DrainOnly {
-		return nil, ErrDrainOnly
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	info, cmd, err := p.composer.compose(ctx, task, opts...)
-	if err != nil {
-		return nil, err
-	}
-	at := time.Now()
-	var attempted result
-	why := notWritten // without an attempt
-	if generation, ok := p.breaker.allow(); ok {
-		attempted = p.attempt(ctx, generation, cmd)
-		if attempted.err == nil {
-			return p.answered(ctx, info, attempted.verdict, task, opts)
-		}
-		if why = classify(attempted.err); why == refused {
-			return nil, fmt.Errorf("queue: enqueue %s: %w", info.ID, attempted.err)
-		}
-	}
-	j := newJob(info, cmd, at)
-	j.OwnID = !p.composer.mints(ctx, info.ID, task, opts...)
-	j.InDoubt, j.HalfDone = why != notWritten, why == odd
-	if err := p.spoolJob(j); err != nil {
-		return nil, bothFailed(j, cmp.Or(attempted.err, p.outageError()), err)
-	}
-	return info, nil
-}
-
-// attempt sends the job to Redis within the budget and tells the breaker.
-func (p *Producer) attempt(ctx context.Context, generation uint64, cmd command) result {
-	left := time.Duration(-1)
-	if deadline, ok := ctx.Deadline(); ok {
-		left = max(time.Until(deadline), 0)
-	}
-	limit, shortened := budget(p.cfg.EnqueueTimeout, left)
-	if limit >= 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, limit)
-		defer cancel()
-	}
-	r := p.sender.live(ctx, cmd)
-	switch {
-	case r.err == nil:
-		p.breaker.succeeded(generation)
-	case classify(r.err).outage():
-		hasty := errors.Is(ctx.Err(), context.Canceled) || (shortened && timedOut(r.err))
-		p.failed(generation, hasty, r.err)
-	}
-	return r
-}
-
-// answered turns a verdict on a live attempt into what asynq would return.
-func (p *Producer) answered(ctx context.Context, info *asynq.TaskInfo, v verdict, task *asynq.Task, opts []asynq.Option) (*asynq.TaskInfo, error) {
-	switch {
-	case v == enqueued, v == conflict && p.composer.mints(ctx, info.ID, task, opts...):
-		// A minted id that exists is our own: a Cluster client sends twice when a
-		// reply is lost (H65).
-		p.counters.sent.Add(1)
-		return info, nil
-	case v == conflict:
-		return nil, fmt.Errorf("%w", asynq.ErrTaskIDConflict)
-	case v == duplicate:
-		return nil, fmt.Errorf("%w", asynq.ErrDuplicateTask)
-	}
-	return nil, fmt.Errorf("%w: a script returned %d", ErrIncompatible, v)
-}
-
-func (p *Producer) spoolJob(j job) error {
-	if err := p.spool.Append(j.record()); err != nil {
-		return err
-	}
-	p.counters.spooled.Add(1)
-	if j.InDoubt {
-		p.counters.inDoubt.Add(1)
-	}
-	queue := j.Queue // not a pointer into the job, which would keep its payload
-	p.replayer.lastQueue.Store(&queue)
-	p.replayer.poke()
-	return nil
-}
-
-// outageError names the outage for which Redis was not tried, if it still lasts.
-func (p *Producer) outageError() error {
-	if o, open := p.breaker.current(); open {
-		return fmt.Errorf("outage since %v: %s", o.since.Format(time.RFC3339), o.cause)
-	}
-	return nil
-}
-
-// bothFailed says what is known of a job that neither Redis nor the spool took.
-func bothFailed(j job, redisErr, spoolErr error) error {
-	err := spoolErr
-	switch {
-	case errors.Is(spoolErr, spool.ErrMaybeStored):
-		err = fmt.Errorf("%w: %w", ErrMaybeStored, spoolErr)
-	case errors.Is(spoolErr, spool.ErrFull):
-		err = fmt.Errorf("%w: %w", ErrFull, spoolErr)
-	}
-	if redisErr != nil {
-		err = fmt.Errorf("%w; %w", redisErr, err)
-	}
-	if j.InDoubt {
-		err = fmt.Errorf("%w: %w", ErrMaybeEnqueued, err)
-	}
-	return fmt.Errorf("queue: enqueue %s: %w", j.ID, err)
-}
-
-// failed tells the breaker of an attempt that met an outage, and the log if one
-// begins.
-func (p *Producer) failed(generation uint64, weak bool, err error) {
-	if !p.breaker.failed(generation, weak, err.Error(), time.Now()) {
+// failed tells the breaker of an attempt that failed, and the log and the caller of New
+// if an outage begins. hasty: only the caller's own haste made it fail.
+func (p *Producer) failed(at pass, hasty bool, err error, n *notes) {
+	c := classify(err)
+	b, generation := at.group, at.groupGen
+	if c.ofQueue() {
+		b, generation = at.own, at.ownGen
+	} else if !c.outage() {
 		return
 	}
+	o := outage{since: time.Now(), cause: err.Error(), ofJobs: c == odd}
+	if !b.failed(generation, hasty, o) {
+		return
+	}
+	p.breakers.open.Add(1)
 	p.counters.outages.Add(1)
-	p.counters.spooledBefore.Store(p.counters.spooled.Load())
-	p.cfg.Logger.Warn("queue: outage begins, jobs go to the spool", "err", err, "target", p.cfg.Target)
+	p.cfg.Logger.Warn("queue: outage begins, jobs go to the spool", append(b.attrs(), "err", err, "target", p.cfg.Target)...)
+	p.noteState(n, StateChange{Queue: b.queue, Outage: true, Cause: o.cause, Since: o.since})
 	p.replayer.poke()
 }
 
-// recovered tells the breaker that Redis took a write, and the log if that ends
-// an outage.
-func (p *Producer) recovered() {
-	if o, ended := p.breaker.recovered(); ended {
-		p.cfg.Logger.Info("queue: outage ends, jobs go to Redis", "err", o.cause, "target", p.cfg.Target,
-			"lasted", time.Since(o.since).Round(time.Millisecond),
-			"spooled", p.counters.spooled.Load()-p.counters.spooledBefore.Load())
+// recovered tells the breaker that Redis took a write, and the log and the caller of New
+// if that ends an outage.
+func (p *Producer) recovered(b *breaker, n *notes) {
+	o, ended := b.recovered()
+	if !ended {
+		return
 	}
+	p.breakers.open.Add(-1)
+	lasted, spooled := time.Since(o.since), b.spooled.Load()
+	p.cfg.Logger.Info("queue: outage ends, jobs go to Redis", append(b.attrs(), "err", o.cause, "target", p.cfg.Target,
+		"lasted", lasted.Round(time.Millisecond), "spooled", spooled)...)
+	p.noteState(n, StateChange{Queue: b.queue, Cause: o.cause, Since: o.since, Lasted: lasted, Spooled: spooled})
+}
+
+// outageError names the outages there are, nil without one.
+func (p *Producer) outageError() error {
+	var errs []error
+	for _, b := range p.breakers.all() {
+		if o, open := b.current(); open {
+			errs = append(errs, o.error())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (o outage) error() error {
+	return fmt.Errorf("outage since %v: %s", o.since.Format(time.RFC3339), o.cause)
+}
+
+// attrs names the queue in the log if the outage is that of one.
+func (b *breaker) attrs() []any {
+	if b.queue == "" {
+		return nil
+	}
+	return []any{"queue", b.queue}
 }
 
 // Drain replays now what was spooled before the call, without stopping the
@@ -305,5 +209,4 @@ func (p *Producer) Close() error {
 type counters struct {
 	sent, spooled, inDoubt atomic.Int64
 	outages                atomic.Int64
-	spooledBefore          atomic.Int64 // spooled when the outage began
 }

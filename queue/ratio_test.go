@@ -84,6 +84,7 @@ func BenchmarkLiveRatio(b *testing.B) {
 }
 
 func compare(b *testing.B, r *redistest.Server, addr string, callers int) {
+	b.Helper()
 	plain := asynq.NewClient(server(addr))
 	b.Cleanup(func() { _ = plain.Close() })
 	p := newProducer(b, queue.Config{Redis: server(addr), SpoolDir: b.TempDir()})

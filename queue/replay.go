@@ -1,8 +1,8 @@
 package queue
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -26,8 +26,10 @@ const (
 	// batchBytes bounds the encoded size of a batch.
 	batchBytes = 512 << 10
 
-	// batchTimeout bounds the wait for the replies of one batch.
+	// batchTimeout bounds the wait for the replies of one batch, tryTimeout that for the
+	// try whether an outage is over.
 	batchTimeout = 5 * time.Second
+	tryTimeout   = 2 * time.Second
 
 	// maxAttempts is how often Redis may refuse a record for its own sake before
 	// it becomes a dead letter.
@@ -50,11 +52,14 @@ type replayer struct {
 	ended     chan struct{}
 	wake      chan struct{}          // capacity 1
 	draining  atomic.Int64           // running Drain calls
-	lastQueue atomic.Pointer[string] // in whose slot to probe
+	lastQueue atomic.Pointer[string] // in whose slot to probe for all
+
+	// next is when to try whether an outage is over, by breaker.
+	next map[*breaker]time.Time
 
 	// unsettled are outcomes whose commit failed. They are committed before
 	// anything else is sent: this process never sends those records again.
-	unsettled []spool.Settlement
+	unsettled []settlement
 
 	adoptErr, readErr, settleErr string // what was last complained of
 
@@ -63,8 +68,17 @@ type replayer struct {
 	lastErr error
 }
 
+// settlement is the outcome of a job.
+type settlement struct {
+	spool.Settlement
+	event JobEvent
+}
+
 func newReplayer(p *Producer) *replayer {
-	r := &replayer{p: p, ended: make(chan struct{}), wake: make(chan struct{}, 1), stepped: make(chan struct{})}
+	r := &replayer{
+		p: p, ended: make(chan struct{}), wake: make(chan struct{}, 1), stepped: make(chan struct{}),
+		next: map[*breaker]time.Time{},
+	}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	return r
 }
@@ -86,24 +100,42 @@ func (r *replayer) run() {
 			r.adopt()
 			adopted = time.Now()
 		}
+		var n notes
+		diskErr := r.tryOutages(&n)
 		size := batchSize(step)
-		if r.draining.Load() > 0 && !r.p.breaker.open() {
+		if r.draining.Load() > 0 {
 			size = maxBatch
 		}
-		n, err := r.step(size)
-		r.finish(err)
-		switch {
-		case err != nil:
-			step = 0
-		case n > 0:
+		done, redisErr, err := r.step(size, &n)
+		r.p.deliver(n)
+		diskErr = cmp.Or(diskErr, err)
+		r.finish(cmp.Or(diskErr, redisErr))
+		if done > 0 {
 			step++
-		default:
-			r.sleep(time.Until(adopted.Add(adoptEvery)), true)
 		}
-		if err != nil || r.p.breaker.open() {
-			r.sleep(probeEvery+rand.N(probeEvery), false)
+		if redisErr != nil || diskErr != nil {
+			step = 0
+		}
+		switch {
+		case diskErr != nil:
+			r.sleep(pause(), false)
+		case done == 0 && redisErr == nil:
+			r.sleep(r.untilNext(adopted.Add(adoptEvery)), true)
 		}
 	}
+}
+
+// pause is the time between two attempts in an outage.
+func pause() time.Duration { return probeEvery + rand.N(probeEvery) }
+
+// untilNext returns how long nothing is to be done, at most until then.
+func (r *replayer) untilNext(then time.Time) time.Duration {
+	for _, t := range r.next {
+		if t.Before(then) {
+			then = t
+		}
+	}
+	return time.Until(then)
 }
 
 // sleep waits, until poked if that is asked for.
@@ -141,107 +173,65 @@ func (r *replayer) complain(last *string, msg string, err error) {
 	*last = text
 }
 
-// step sends one batch and settles it, or probes if there is an outage and nothing
-// to send. It returns the number of records that were settled. An error means
-// that Redis or the disk is in trouble.
-func (r *replayer) step(size int) (n int, err error) {
+// step sends one batch of what no outage stops, and settles it. It returns the number of
+// records that were settled.
+func (r *replayer) step(size int, n *notes) (done int, redisErr, diskErr error) {
+	if len(r.unsettled) > 0 {
+		done, diskErr = r.settle(nil, n)
+		return done, nil, diskErr
+	}
+	if b := r.p.breakers.shared; b != nil && b.open() {
+		return 0, nil, nil
+	}
+	entries, err := r.read(size, r.p.breakers.stops)
+	if err != nil || len(entries) == 0 {
+		return 0, nil, err
+	}
 	ctx, cancel := context.WithTimeout(r.ctx, batchTimeout)
 	defer cancel()
-	if len(r.unsettled) > 0 {
-		n, err := r.settle(nil)
-		return n, r.withoutDisk(ctx, err)
-	}
-	entries, err := r.p.spool.Read(size, batchBytes)
-	r.complain(&r.readErr, "queue: the spool cannot be read", err)
-	if err != nil {
-		return 0, r.withoutDisk(ctx, err)
-	}
-	generation, _ := r.p.breaker.allow()
-	settlements, redisErr := r.replay(ctx, entries)
-	if len(settlements) > 0 {
-		if n, err = r.settle(settlements); err != nil {
-			return 0, err
+	b := r.replay(ctx, entries, n)
+	done, diskErr = r.settle(b.settlements, n)
+	return done, b.err, diskErr
+}
+
+// read returns the oldest records of the queues that are not skipped.
+func (r *replayer) read(count int, skip func(queue string) bool) ([]spool.Entry, error) {
+	known := map[string]bool{}                        // by class
+	entries, err := r.p.spool.Read(count, batchBytes) // TEMP
+	entries = slices.DeleteFunc(entries, func(e spool.Entry) bool {
+		class := e.Class
+		v, ok := known[class]
+		if !ok {
+			v = skip(queueOf(class))
+			known[class] = v
 		}
-	}
-	delivered := slices.ContainsFunc(settlements, func(s spool.Settlement) bool { return s.Outcome == spool.Delivered })
-	if redisErr == nil && !delivered && r.p.breaker.open() {
-		redisErr = r.p.sender.probe(ctx, r.probeQueue()) // other answers do not prove a write
-	}
-	switch {
-	case redisErr == nil && (delivered || r.p.breaker.open()):
-		r.p.recovered()
-	case redisErr != nil && r.ctx.Err() == nil:
-		r.p.failed(generation, false, redisErr)
-	}
-	return n, redisErr
-}
-
-// withoutDisk ends an outage that is over although the disk is in trouble: live jobs do
-// not need it. It returns err.
-func (r *replayer) withoutDisk(ctx context.Context, err error) error {
-	if err != nil && r.p.breaker.open() && r.p.sender.probe(ctx, r.probeQueue()) == nil {
-		r.p.recovered()
-	}
-	return err
-}
-
-func (r *replayer) probeQueue() string {
-	if q := r.lastQueue.Load(); q != nil {
-		return *q
-	}
-	return probeQueue
+		return v
+	})
+	r.complain(&r.readErr, "queue: the spool cannot be read", err)
+	return entries, err
 }
 
 // settle commits outcomes, those first whose commit failed before.
-func (r *replayer) settle(settlements []spool.Settlement) (n int, err error) {
+func (r *replayer) settle(settlements []settlement, n *notes) (done int, err error) {
 	r.unsettled = append(r.unsettled, settlements...)
-	err = r.p.spool.Settle(r.unsettled...)
+	if len(r.unsettled) == 0 {
+		return 0, nil
+	}
+	outcomes := make([]spool.Settlement, len(r.unsettled))
+	for i, s := range r.unsettled {
+		outcomes[i] = s.Settlement
+	}
+	err = r.p.spool.Settle(outcomes...)
 	r.complain(&r.settleErr, "queue: what was sent cannot be recorded, replay waits", err)
 	if err != nil {
 		return 0, err
 	}
-	n = len(r.unsettled)
+	for _, s := range r.unsettled {
+		r.p.noteSettled(n, s.event, s.Outcome, s.Reason)
+	}
+	done = len(r.unsettled)
 	r.unsettled = nil
-	return n, nil
-}
-
-// replay sends a batch and judges each record. Records that it does not mention
-// stay pending. The error speaks of Redis, not of a record.
-func (r *replayer) replay(ctx context.Context, entries []spool.Entry) (settlements []spool.Settlement, err error) {
-	settle := func(e spool.Entry, o spool.Outcome, reason string) {
-		settlements = append(settlements, spool.Settlement{Position: e.Position, Outcome: o, Reason: reason})
-	}
-	now := time.Now()
-	var cmds []command
-	var sent []spool.Entry
-	var jobs []job
-	for _, e := range entries {
-		j, err := readJob(e.Record)
-		if err != nil {
-			settle(e, spool.Dead, "cannot be decoded: "+err.Error())
-			continue
-		}
-		task, opts := j.task(now)
-		_, cmd, err := r.p.composer.compose(ctx, task, opts...)
-		if err != nil {
-			settle(e, spool.Dead, "asynq refuses it: "+err.Error())
-			continue
-		}
-		sent, jobs, cmds = append(sent, e), append(jobs, j), append(cmds, cmd)
-	}
-	if len(cmds) == 0 { // Redis was not asked
-		return settlements, nil
-	}
-	for i, res := range r.p.sender.batch(ctx, cmds) {
-		outcome, reason, jerr := r.judge(ctx, jobs[i], sent[i].Attempts, res)
-		switch {
-		case jerr == nil:
-			settle(sent[i], outcome, reason)
-		case err == nil && !errors.Is(jerr, errUnclear):
-			err = jerr
-		}
-	}
-	return settlements, err
+	return done, nil
 }
 
 // finish makes the result of a step known to those who wait in drain.

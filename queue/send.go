@@ -150,10 +150,10 @@ func (s *sender) refresh(ctx context.Context) {
 // set serves asynq's tools only, so a failure is no failure of a job.
 func (s *sender) register(ctx context.Context, queues ...string) {
 	now := time.Now()
-	unknown := slices.DeleteFunc(slices.Compact(slices.Clone(queues)), func(q string) bool {
-		until, ok := s.known.Load(q)
-		return ok && now.Before(until.(time.Time))
-	})
+	if len(queues) == 1 && s.knows(queues[0], now) {
+		return
+	}
+	unknown := slices.DeleteFunc(slices.Clone(queues), func(q string) bool { return s.knows(q, now) })
 	if len(unknown) == 0 {
 		return
 	}
@@ -170,6 +170,11 @@ func (s *sender) register(ctx context.Context, queues ...string) {
 	for _, q := range unknown {
 		s.known.Store(q, until)
 	}
+}
+
+func (s *sender) knows(queue string, now time.Time) bool {
+	until, ok := s.known.Load(queue)
+	return ok && now.Before(until.(time.Time))
 }
 
 // batch sends commands in one pipeline per server. The results are in the order of the
@@ -290,10 +295,10 @@ const releaseLock = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.
 // settleLock gives back the unique lock that asynq's script has taken before it found
 // that the id exists: nothing else would, until it expires (H8). It returns r.
 func (s *sender) settleLock(ctx context.Context, cmd command, r result) result {
-	if r.err == nil && r.verdict == conflict && cmd.script.lockKey >= 0 {
+	if lock := cmd.lock(); r.err == nil && r.verdict == conflict && lock != "" {
 		if server, err := s.server(ctx, cmd.queue); err == nil {
 			// If this fails the lock stays until it expires, as with asynq.
-			_ = s.release.Run(ctx, server, []string{cmd.keys[cmd.script.lockKey]}, cmd.id).Err()
+			_ = s.release.Run(ctx, server, []string{lock}, cmd.id).Err()
 		}
 	}
 	return r

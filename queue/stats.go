@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/jobspool/jobspool/spool"
@@ -12,10 +14,11 @@ import (
 // Replayed + AlreadyThere + Superseded + Dead + Removed + Unreadable + Pending. A job
 // that Enqueue refused with ErrMaybeStored may be pending without being Spooled.
 type Stats struct {
-	State       string     `json:"state"` // "up" or "outage"
+	State       string     `json:"state"` // "up", "partial" or "outage"
 	OutageSince *time.Time `json:"outage_since,omitempty"`
 	OutageCause string     `json:"outage_cause,omitempty"`
-	Outages     int64      `json:"outages"` // begun so far
+	Queues      []Outage   `json:"queues,omitempty"` // those with an outage of their own
+	Outages     int64      `json:"outages"`          // begun so far
 	Target      string     `json:"target"`
 
 	Accepted int64 `json:"accepted"` // Enqueue returned nil
@@ -47,10 +50,18 @@ type Stats struct {
 	Quarantined int64    `json:"quarantined"`   // damaged segment files put into quarantine
 }
 
+// Outage is an outage of one queue.
+type Outage struct {
+	Queue string    `json:"queue"`
+	Since time.Time `json:"since"`
+	Cause string    `json:"cause"`
+}
+
 // States of Stats.
 const (
-	StateUp     = "up"     // jobs go to Redis
-	StateOutage = "outage" // jobs go to the spool
+	StateUp      = "up"      // jobs go to Redis
+	StatePartial = "partial" // jobs of some queues go to the spool
+	StateOutage  = "outage"  // jobs go to the spool
 )
 
 // Stats returns the counters. They are read one after the other: under load the
@@ -71,8 +82,23 @@ func (p *Producer) Stats() Stats {
 	if !sp.Oldest.IsZero() {
 		st.Oldest = &sp.Oldest
 	}
-	if o, open := p.breaker.current(); open {
-		st.State, st.OutageSince, st.OutageCause = StateOutage, &o.since, o.cause
-	}
+	p.addOutages(&st)
 	return st
+}
+
+func (p *Producer) addOutages(st *Stats) {
+	for _, b := range p.breakers.all() {
+		o, open := b.current()
+		switch {
+		case !open: // by now
+		case b.queue == "":
+			st.State, st.OutageSince, st.OutageCause = StateOutage, &o.since, o.cause
+		default:
+			st.Queues = append(st.Queues, Outage{Queue: b.queue, Since: o.since, Cause: o.cause})
+		}
+	}
+	slices.SortFunc(st.Queues, func(a, b Outage) int { return cmp.Compare(a.Queue, b.Queue) })
+	if len(st.Queues) > 0 && st.State == StateUp {
+		st.State = StatePartial
+	}
 }

@@ -1,0 +1,227 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/jobspool/jobspool/spool"
+)
+
+const (
+	// pipelineTasks and pipelineBytes bound one pipeline of EnqueueBatch, and its commit
+	// to the spool.
+	pipelineTasks = 5000
+	pipelineBytes = 4 << 20
+)
+
+// BatchError is the error of [Producer.EnqueueBatch] when some tasks were not accepted.
+type BatchError struct {
+	// Errs has an entry for each task, nil where it was accepted.
+	Errs []error
+}
+
+// Error counts the tasks that were not accepted and shows the first error.
+func (e *BatchError) Error() string {
+	n, first := 0, error(nil)
+	for _, err := range e.Errs {
+		if err != nil {
+			n++
+			first = cmp.Or(first, err)
+		}
+	}
+	return fmt.Sprintf("queue: %d of %d tasks not accepted, first: %v", n, len(e.Errs), first)
+}
+
+// Unwrap returns the errors of the tasks that were not accepted.
+func (e *BatchError) Unwrap() []error {
+	var errs []error
+	for _, err := range e.Errs {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+// EnqueueBatch is [Producer.EnqueueContext] for many tasks, faster: one pipeline to
+// Redis, or one commit to the spool in an outage, for each 5,000 tasks or 4 MiB. Each
+// pipeline has the budget of one call; after one that failed the rest goes to the spool.
+//
+// The batch is not atomic. It returns an info for each task, in their order, nil only
+// where the task was not accepted. If there are such the error is a *[BatchError] that
+// has the reason for each; a Producer that is closed or only drains, a bad option of the
+// call, and a ctx that is done on entry are errors of the whole, with nothing written.
+//
+// opts hold for all tasks, after those of each.
+func (p *Producer) EnqueueBatch(ctx context.Context, tasks []*asynq.Task, opts ...asynq.Option) ([]*asynq.TaskInfo, error) {
+	var n notes
+	infos, err := p.enqueueBatch(ctx, tasks, opts, &n)
+	p.deliver(n)
+	return infos, err
+}
+
+func (p *Producer) enqueueBatch(ctx context.Context, tasks []*asynq.Task, opts []asynq.Option, n *notes) ([]*asynq.TaskInfo, error) {
+	p.running.RLock()
+	defer p.running.RUnlock()
+	if err := p.accepts(ctx); err != nil {
+		return nil, err
+	}
+	own, err := readOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	b := &batchCall{p: p, own: own, notes: n, tasks: make([]batchTask, len(tasks))}
+	b.compose(ctx, tasks, opts)
+	for from := 0; from < len(b.tasks); {
+		to := b.chunk(from)
+		b.send(ctx, b.tasks[from:to])
+		b.shelve(ctx, b.tasks[from:to])
+		from = to
+	}
+	return b.answer()
+}
+
+// batchCall is one call of EnqueueBatch.
+type batchCall struct {
+	p     *Producer
+	own   ownOptions
+	notes *notes
+	tasks []batchTask
+}
+
+// batchTask is one task of a batch. It is done when it is somewhere or has an error.
+type batchTask struct {
+	call
+	where    Where
+	err      error
+	redisErr error    // of its attempt
+	stopped  *breaker // why it goes to the spool
+	job      job      // that goes there
+}
+
+func (t *batchTask) done() bool { return t.where != Nowhere || t.err != nil }
+
+func (b *batchCall) compose(ctx context.Context, tasks []*asynq.Task, opts []asynq.Option) {
+	for i := range b.tasks {
+		t := &b.tasks[i]
+		if t.call, t.err = b.p.compose(ctx, tasks[i], opts); t.err == nil {
+			t.err = b.p.twin(t.cmd)
+		}
+	}
+}
+
+// chunk returns the end of the pipeline that begins with a task.
+func (b *batchCall) chunk(from int) (to int) {
+	size := 0
+	for to = from; to < len(b.tasks) && to < from+pipelineTasks && size < pipelineBytes; to++ {
+		size += b.tasks[to].cmd.size()
+	}
+	return to
+}
+
+// send tries Redis with those tasks that no breaker stops.
+func (b *batchCall) send(ctx context.Context, tasks []batchTask) {
+	var sent []*batchTask
+	var passes []pass
+	var cmds []command
+	for i := range tasks {
+		t := &tasks[i]
+		if t.done() {
+			continue
+		}
+		var at pass
+		if at, t.stopped = b.p.breakers.enter(t.cmd.queue); t.stopped == nil {
+			sent, passes, cmds = append(sent, t), append(passes, at), append(cmds, t.cmd)
+		}
+	}
+	if len(sent) == 0 {
+		return
+	}
+	attemptCtx, shortened, cancel := b.p.budget(ctx)
+	defer cancel()
+	told := map[*breaker]bool{} // of the failure of this one attempt
+	for i, r := range b.p.sender.batch(attemptCtx, cmds) {
+		t := sent[i]
+		if why := passes[i].of(r.err); r.err == nil || !told[why] {
+			told[why] = r.err != nil
+			b.p.attempted(attemptCtx, passes[i], r.err, shortened, b.notes)
+		}
+		if r.err == nil {
+			t.where, t.err = b.p.answered(ctx, &t.call, r.verdict)
+			continue
+		}
+		t.redisErr, t.stopped = r.err, passes[i].of(r.err)
+	}
+}
+
+// shelve writes the tasks to the spool that are not done, in one commit.
+func (b *batchCall) shelve(ctx context.Context, tasks []batchTask) {
+	var left []*batchTask
+	for i := range tasks {
+		t := &tasks[i]
+		if t.done() {
+			continue
+		}
+		if t.job, t.err = b.p.job(ctx, &t.call, b.own, t.redisErr); t.err == nil && b.own.noSpool {
+			t.err = unavailable(t.job, because(t.redisErr, t.stopped))
+		}
+		if t.err == nil {
+			left = append(left, t)
+		}
+	}
+	for len(left) > 0 {
+		records := make([]spool.Record, len(left))
+		for i, t := range left {
+			records[i] = t.job.record()
+		}
+		err := b.p.spool.Append(records...)
+		if twins := (*spool.TwinsError)(nil); errors.As(err, &twins) {
+			left = withoutTwins(left, twins.Errs)
+			continue
+		}
+		for _, t := range left {
+			if err != nil {
+				t.err = bothFailed(t.job, because(t.redisErr, t.stopped), err)
+				continue
+			}
+			t.where = t.job.where()
+			b.p.shelved(t.job, t.stopped, b.notes)
+		}
+		return
+	}
+}
+
+// withoutTwins gives those tasks their error whose twin the spool holds, and returns the
+// others.
+func withoutTwins(tasks []*batchTask, errs []error) (rest []*batchTask) {
+	for i, t := range tasks {
+		if t.err = twinError(errs[i]); t.err == nil {
+			rest = append(rest, t)
+		}
+	}
+	return rest
+}
+
+func (b *batchCall) answer() ([]*asynq.TaskInfo, error) {
+	infos := make([]*asynq.TaskInfo, len(b.tasks))
+	errs := make([]error, len(b.tasks))
+	failed, worst := false, Nowhere
+	for i := range b.tasks {
+		t := &b.tasks[i]
+		if errs[i] = t.err; t.err != nil {
+			failed = true
+			continue
+		}
+		infos[i] = t.info
+		worst = max(worst, t.where)
+	}
+	b.own.report(worst)
+	if failed {
+		return infos, &BatchError{Errs: errs}
+	}
+	return infos, nil
+}

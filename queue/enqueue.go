@@ -1,0 +1,338 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/jobspool/jobspool/spool"
+)
+
+// Enqueuer is what *asynq.Client and *Producer have in common: what code that enqueues
+// should ask for.
+type Enqueuer interface {
+	Enqueue(task *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, error)
+	EnqueueContext(ctx context.Context, task *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, error)
+}
+
+var (
+	_ Enqueuer = (*asynq.Client)(nil)
+	_ Enqueuer = (*Producer)(nil)
+)
+
+// Enqueue is [Producer.EnqueueContext] with context.Background.
+func (p *Producer) Enqueue(task *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, error) {
+	return p.EnqueueContext(context.Background(), task, opts...)
+}
+
+// EnqueueContext returns nil only when Redis has acknowledged the job or the
+// spool has fsynced it. If ctx is done on entry its error is returned and nothing
+// is written; if ctx ends in the middle of the attempt at Redis, the job goes to
+// the spool, in doubt, and the error is nil.
+//
+// The attempt takes at most Config.EnqueueTimeout, and of the time that ctx has
+// left at most all but 100 ms, or half of it if that is more. In a known outage
+// there is no attempt. The write to the spool comes on top and is not cut short
+// by ctx. A ctx that is cancelled, rather than at its deadline, may be noticed only when
+// the budget of the attempt ends.
+//
+// The task and its options mean what they mean to asynq; times relative to now
+// count from this call. asynq's complaints about them are returned as asynq returns
+// them, and so are [asynq.ErrDuplicateTask] and [asynq.ErrTaskIDConflict]: they hold
+// against what Redis has and against what waits in this Producer's spool, not against
+// what other processes have spooled. A reply that was lost never makes them hold against
+// the job itself. Options of our own: [ReportTo], [NoSpool], [MaxSpoolAge].
+// TaskInfo.State says pending also while the job only lies on disk.
+//
+// Other errors: [ErrClosed], [ErrDrainOnly], [ErrTooLarge] for a task that is larger than
+// Config.MaxTaskBytes or than Redis takes. When Redis and the disk both fail the error
+// wraps both causes, [ErrMaybeEnqueued] if Redis may have the job, [ErrMaybeStored] if the
+// disk may, [ErrFull] if that has no room.
+func (p *Producer) EnqueueContext(ctx context.Context, task *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, error) {
+	var n notes
+	info, err := p.enqueue(ctx, task, opts, &n)
+	p.deliver(n)
+	return info, err
+}
+
+func (p *Producer) enqueue(ctx context.Context, task *asynq.Task, opts []asynq.Option, n *notes) (*asynq.TaskInfo, error) {
+	p.running.RLock()
+	defer p.running.RUnlock()
+	if err := p.accepts(ctx); err != nil {
+		return nil, err
+	}
+	own, err := readOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.compose(ctx, task, opts)
+	if err != nil {
+		return nil, err
+	}
+	where, err := p.place(ctx, &c, own, n)
+	if err != nil {
+		return nil, err
+	}
+	own.report(where)
+	return c.info, nil
+}
+
+// accepts returns an error if the Producer takes no jobs; running is held.
+func (p *Producer) accepts(ctx context.Context) error {
+	switch {
+	case p.closed:
+		return ErrClosed
+	case p.cfg.DrainOnly:
+		return ErrDrainOnly
+	}
+	return ctx.Err()
+}
+
+// call is one task on its way.
+type call struct {
+	info *asynq.TaskInfo
+	cmd  command
+	at   time.Time
+
+	task   *asynq.Task // nil: composed elsewhere, and its id counts as the caller's own
+	opts   []asynq.Option
+	minted bool // asynq has surely invented the id
+}
+
+// compose makes a call of a task, with Config.DedupeWindow as the least retention of a
+// task whose id asynq mints.
+func (p *Producer) compose(ctx context.Context, task *asynq.Task, opts []asynq.Option) (call, error) {
+	if err := checkTask(task); err != nil {
+		return call{}, err
+	}
+	if task != nil {
+		if err := p.fits(task.Type(), task.Payload(), task.Headers()); err != nil {
+			return call{}, err
+		}
+	}
+	info, cmd, err := p.composer.compose(ctx, task, opts...)
+	if err != nil {
+		return call{}, err
+	}
+	c := call{info: info, cmd: cmd, task: task, opts: opts}
+	if info.Retention < p.cfg.DedupeWindow {
+		longer := append(opts[:len(opts):len(opts)], asynq.Retention(p.cfg.DedupeWindow))
+		info, cmd, err := p.composer.compose(ctx, task, longer...)
+		if err != nil {
+			return call{}, err
+		}
+		if c.minted = info.ID != c.info.ID; c.minted {
+			c.info, c.cmd, c.opts = info, cmd, longer
+		}
+	}
+	c.at = time.Now()
+	return c, nil
+}
+
+// fits returns ErrTooLarge for a task that is too large.
+func (p *Producer) fits(typename string, payload []byte, headers map[string]string) error {
+	limit := p.cfg.MaxTaskBytes
+	size := len(typename) + len(payload)
+	for k, v := range headers {
+		size += len(k) + len(v)
+	}
+	if limit >= 0 && size > limit {
+		return fmt.Errorf("%w: %d bytes of type, payload and headers, the limit is %d", ErrTooLarge, size, limit)
+	}
+	return nil
+}
+
+// mints reports whether asynq invented the id of a call.
+func (p *Producer) mints(ctx context.Context, c *call) bool {
+	if !c.minted && c.task != nil {
+		c.minted = p.composer.mints(ctx, c.info.ID, c.task, c.opts...)
+	}
+	return c.minted
+}
+
+// place sends a job to Redis or writes it to the spool, and says where it is.
+func (p *Producer) place(ctx context.Context, c *call, own ownOptions, n *notes) (Where, error) {
+	if err := p.twin(c.cmd); err != nil {
+		return Nowhere, err
+	}
+	at, stopped := p.breakers.enter(c.cmd.queue)
+	if stopped != nil {
+		return p.shelve(ctx, c, own, stopped, nil, n)
+	}
+	r := p.attempt(ctx, at, c.cmd, n)
+	if r.err == nil {
+		return p.answered(ctx, c, r.verdict)
+	}
+	return p.shelve(ctx, c, own, at.of(r.err), r.err, n)
+}
+
+// twin returns asynq's error for a job whose twin waits in this Producer's spool.
+func (p *Producer) twin(cmd command) error {
+	return twinError(p.spool.Twin(cmd.taskKey(), cmd.lock()))
+}
+
+// twinError turns what the spool says of a twin into what asynq would return.
+func twinError(err error) error {
+	switch {
+	case errors.Is(err, spool.ErrLockHeld):
+		return fmt.Errorf("%w", asynq.ErrDuplicateTask)
+	case errors.Is(err, spool.ErrKeyHeld):
+		return fmt.Errorf("%w", asynq.ErrTaskIDConflict)
+	}
+	return err
+}
+
+// attempt sends the job to Redis within the budget and tells the breaker.
+func (p *Producer) attempt(ctx context.Context, at pass, cmd command, n *notes) result {
+	ctx, shortened, cancel := p.budget(ctx)
+	defer cancel()
+	r := p.sender.live(ctx, cmd)
+	p.attempted(ctx, at, r.err, shortened, n)
+	return r
+}
+
+// budget bounds a context by the budget of an attempt, and says whether the caller's
+// deadline made that shorter.
+func (p *Producer) budget(ctx context.Context) (limited context.Context, shortened bool, cancel context.CancelFunc) {
+	left := time.Duration(-1)
+	if deadline, ok := ctx.Deadline(); ok {
+		left = max(time.Until(deadline), 0)
+	}
+	limit, shortened := budget(p.cfg.EnqueueTimeout, left)
+	if limit < 0 {
+		return ctx, false, func() {}
+	}
+	limited, cancel = context.WithTimeout(ctx, limit)
+	return limited, shortened, cancel
+}
+
+// attempted tells the breakers how an attempt went.
+func (p *Producer) attempted(ctx context.Context, at pass, err error, shortened bool, n *notes) {
+	if err == nil {
+		at.group.succeeded(at.groupGen)
+		return
+	}
+	hasty := errors.Is(ctx.Err(), context.Canceled) || (shortened && timedOut(err))
+	p.failed(at, hasty, err, n)
+}
+
+// answered turns a verdict on a live attempt into what asynq would return.
+func (p *Producer) answered(ctx context.Context, c *call, v verdict) (Where, error) {
+	switch {
+	case v == enqueued, v == conflict && p.mints(ctx, c): // nobody else can have minted it
+		p.counters.sent.Add(1)
+		return InRedis, nil
+	case v == conflict:
+		return Nowhere, fmt.Errorf("%w", asynq.ErrTaskIDConflict)
+	case v == duplicate:
+		return Nowhere, fmt.Errorf("%w", asynq.ErrDuplicateTask)
+	}
+	return Nowhere, fmt.Errorf("%w: a script returned %d", ErrIncompatible, v)
+}
+
+// shelve writes a job to the spool that Redis did not acknowledge: after an attempt, or
+// without one because of an open breaker.
+func (p *Producer) shelve(ctx context.Context, c *call, own ownOptions, stopped *breaker, redisErr error, n *notes) (Where, error) {
+	j, err := p.job(ctx, c, own, redisErr)
+	if err == nil && own.noSpool {
+		err = unavailable(j, because(redisErr, stopped))
+	}
+	if err != nil {
+		return Nowhere, err
+	}
+	if err := p.spool.Append(j.record()); err != nil {
+		if twins := (*spool.TwinsError)(nil); errors.As(err, &twins) {
+			return Nowhere, twinError(twins.Errs[0])
+		}
+		return Nowhere, bothFailed(j, because(redisErr, stopped), err)
+	}
+	p.shelved(j, stopped, n)
+	return j.where(), nil
+}
+
+// job is what a record keeps of a call after an attempt with this error, nil without
+// one. It returns an error if Redis will never take the job.
+func (p *Producer) job(ctx context.Context, c *call, own ownOptions, redisErr error) (job, error) {
+	why := notWritten
+	if redisErr != nil {
+		why = classify(redisErr)
+	}
+	if why == refused {
+		return job{}, fmt.Errorf("queue: enqueue %s: %w: %w", c.info.ID, ErrTooLarge, redisErr)
+	}
+	j := newJob(c.info, c.cmd, c.at)
+	j.OwnID = !p.mints(ctx, c)
+	j.InDoubt, j.HalfDone = why == inDoubt || why == odd, why == odd
+	if own.maxAge > 0 {
+		j.Expires = c.at.Add(own.maxAge)
+	}
+	return j, nil
+}
+
+func (j job) where() Where {
+	if j.InDoubt {
+		return InDoubt
+	}
+	return InSpool
+}
+
+// shelved counts a job that is in the spool now.
+func (p *Producer) shelved(j job, stopped *breaker, n *notes) {
+	p.counters.spooled.Add(1)
+	if j.InDoubt {
+		p.counters.inDoubt.Add(1)
+	}
+	if stopped != nil {
+		stopped.spooled.Add(1)
+	}
+	queue := j.Queue // not a pointer into the job, which would keep its payload
+	p.replayer.lastQueue.Store(&queue)
+	if !p.breakers.stops(queue) {
+		p.replayer.poke()
+	}
+	p.noteSpooled(n, j)
+}
+
+// because is the error of the attempt, or of the outage for which there was none.
+func because(redisErr error, stopped *breaker) error {
+	if redisErr != nil || stopped == nil {
+		return redisErr
+	}
+	o, open := stopped.current()
+	if !open {
+		return errors.New("the outage has just ended")
+	}
+	return o.error()
+}
+
+// unavailable is the error for a job that must not be spooled.
+func unavailable(j job, cause error) error {
+	err := fmt.Errorf("%w: %w", ErrUnavailable, cause)
+	if j.InDoubt {
+		err = fmt.Errorf("%w: %w", ErrMaybeEnqueued, err)
+	}
+	return fmt.Errorf("queue: enqueue %s: %w", j.ID, err)
+}
+
+// bothFailed says what is known of a job that neither Redis nor the spool took.
+func bothFailed(j job, redisErr, spoolErr error) error {
+	err := spoolErr
+	switch {
+	case errors.Is(spoolErr, spool.ErrMaybeStored):
+		err = fmt.Errorf("%w: %w", ErrMaybeStored, spoolErr)
+	case errors.Is(spoolErr, spool.ErrFull):
+		err = fmt.Errorf("%w: %w", ErrFull, spoolErr)
+	case errors.Is(spoolErr, spool.ErrTooLarge):
+		err = fmt.Errorf("%w: %w", ErrTooLarge, spoolErr)
+	}
+	if redisErr != nil {
+		err = fmt.Errorf("%w; %w", redisErr, err)
+	}
+	if j.InDoubt {
+		err = fmt.Errorf("%w: %w", ErrMaybeEnqueued, err)
+	}
+	return fmt.Errorf("queue: enqueue %s: %w", j.ID, err)
+}

@@ -1,0 +1,131 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/hibiken/asynq"
+)
+
+// Where tells where a job is.
+type Where int
+
+// The places a job can be in when Enqueue returns.
+const (
+	Nowhere Where = iota // Enqueue has not accepted it
+	InRedis              // Redis has acknowledged it
+	InSpool              // it is on disk, Redis surely does not have it
+	InDoubt              // it is on disk, Redis may have it as well: an attempt got no reply
+)
+
+// String returns "nowhere", "redis", "spool" or "in doubt".
+func (w Where) String() string {
+	switch w {
+	case Nowhere:
+		return "nowhere"
+	case InRedis:
+		return "redis"
+	case InSpool:
+		return "spool"
+	case InDoubt:
+		return "in doubt"
+	}
+	return fmt.Sprintf("Where(%d)", int(w))
+}
+
+// ReportTo is an option of Enqueue that tells the caller where the job is, which
+// TaskInfo cannot: its State says pending also while the job only lies on disk. *where
+// is set before Enqueue returns, to Nowhere with every error. For EnqueueBatch it is the
+// last of the places, in the order of the constants, in which any accepted task is.
+//
+// Like the package's other options it belongs to the call. Given to asynq.NewTask it is
+// an error of the call.
+func ReportTo(where *Where) asynq.Option { return reportTo{where} }
+
+// NoSpool is an option of Enqueue for a job that is worthless if it comes late: without
+// Redis, Enqueue fails with ErrUnavailable instead of writing the job to the spool. The
+// error wraps ErrMaybeEnqueued as well if Redis may have the job.
+func NoSpool() asynq.Option { return noSpool{} }
+
+// MaxSpoolAge is an option of Enqueue that bounds how long the job may wait in the spool.
+// What could not be replayed within d of the call becomes a dead letter, also if Redis
+// may have had it since the call. d is cut to milliseconds; zero and less are an error.
+func MaxSpoolAge(d time.Duration) asynq.Option { return maxSpoolAge(d) }
+
+// The types of our options, which asynq passes by: it knows its own by their Go types.
+const (
+	reportToOpt asynq.OptionType = -1 - iota
+	noSpoolOpt
+	maxSpoolAgeOpt
+)
+
+type (
+	reportTo    struct{ where *Where }
+	noSpool     struct{}
+	maxSpoolAge time.Duration
+)
+
+func (reportTo) String() string            { return "ReportTo()" }
+func (reportTo) Type() asynq.OptionType    { return reportToOpt }
+func (o reportTo) Value() any              { return o.where }
+func (noSpool) String() string             { return "NoSpool()" }
+func (noSpool) Type() asynq.OptionType     { return noSpoolOpt }
+func (noSpool) Value() any                 { return nil }
+func (d maxSpoolAge) String() string       { return fmt.Sprintf("MaxSpoolAge(%v)", time.Duration(d)) }
+func (maxSpoolAge) Type() asynq.OptionType { return maxSpoolAgeOpt }
+func (d maxSpoolAge) Value() any           { return time.Duration(d) }
+
+// ownOptions are the options of ours that a call was given.
+type ownOptions struct {
+	where   *Where
+	noSpool bool
+	maxAge  time.Duration // zero: no bound
+}
+
+func readOptions(opts []asynq.Option) (o ownOptions, err error) {
+	for _, opt := range opts {
+		switch opt := opt.(type) {
+		case reportTo:
+			o.where = opt.where
+			o.report(Nowhere)
+		case noSpool:
+			o.noSpool = true
+		case maxSpoolAge:
+			if o.maxAge = time.Duration(opt).Truncate(time.Millisecond); o.maxAge <= 0 {
+				return o, errors.New("queue: MaxSpoolAge must be at least a millisecond")
+			}
+		}
+	}
+	return o, nil
+}
+
+func (o ownOptions) report(w Where) {
+	if o.where != nil {
+		*o.where = w
+	}
+}
+
+// checkTask returns an error if the task itself was given an option of ours, which asynq
+// would keep to itself: its options are private, but their Go types can be seen.
+func checkTask(task *asynq.Task) error {
+	if task == nil {
+		return nil // asynq has words for that
+	}
+	opts := reflect.ValueOf(task).Elem().FieldByName("opts")
+	if !opts.IsValid() || opts.Kind() != reflect.Slice {
+		return nil
+	}
+	for i := range opts.Len() {
+		opt := opts.Index(i)
+		if opt.Kind() != reflect.Interface || opt.IsNil() {
+			continue
+		}
+		switch t := opt.Elem().Type(); t {
+		case reflect.TypeFor[reportTo](), reflect.TypeFor[noSpool](), reflect.TypeFor[maxSpoolAge]():
+			return fmt.Errorf("queue: %s is an option of Enqueue, not of asynq.NewTask", t.Name())
+		}
+	}
+	return nil
+}
