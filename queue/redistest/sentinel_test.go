@@ -11,6 +11,7 @@ import (
 )
 
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
 	s := redistest.RunSentinel(t, redistest.Options{AppendOnly: true})
 	if len(s.Addrs()) != 3 || len(s.Processes()) != 3 {
 		t.Fatalf("sentinels: %q", s.Addrs())
@@ -49,6 +50,7 @@ func TestSentinelFailover(t *testing.T) {
 }
 
 func TestKillSentinels(t *testing.T) {
+	t.Parallel()
 	s := redistest.RunSentinel(t, redistest.Options{})
 	must(t, s.Processes()[0].Freeze())
 	if s.Master() != s.Servers()[0] {

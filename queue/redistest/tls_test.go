@@ -21,6 +21,7 @@ func tlsPing(t *testing.T, addr string, conf *tls.Config) error {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ca, other := redistest.NewTLS(t), redistest.NewTLS(t)
 	s := redistest.Run(t, redistest.Options{TLS: ca})
 	must(t, tlsPing(t, s.Addr(), ca.ClientConfig()))
@@ -66,9 +67,10 @@ func TestTLSThroughProxy(t *testing.T) {
 }
 
 func TestUnixSocket(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "redis.sock")
 	s := redistest.Run(t, redistest.Options{UnixSocket: path})
-	c := redis.NewClient(&redis.Options{Network: "unix", Addr: path})
+	c := redis.NewClient(&redis.Options{Network: "unix", Addr: path, MaxRetries: -1, DialerRetries: 1})
 	defer c.Close()
 	must(t, c.Set(t.Context(), "job", "here", 0).Err())
 	expect(t, s.Addr(), "GET job", "here") // the port is there too
