@@ -116,6 +116,24 @@ func pipeline(t *testing.T, addr, sha string, n int) (string, error) {
 	return string(got), err
 }
 
+// TestProxyCutsAfterPush: what is pushed in between is not taken for a reply.
+func TestProxyCutsAfterPush(t *testing.T) {
+	p, _, direct, sha := proxied(t)
+	p.CutAfterReplies(1, redistest.CutFIN)
+	conn, err := net.Dial("tcp", p.Addr())
+	must(t, err)
+	defer conn.Close()
+	must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+	call := "EVALSHA " + sha + " 1 list job\r\n"
+	_, err = io.WriteString(conn, "HELLO 3\r\nSUBSCRIBE news\r\n"+call+"\r\n"+call)
+	must(t, err)
+	got, err := io.ReadAll(conn)
+	if err != nil || !strings.HasSuffix(string(got), ">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n:1\r\n") {
+		t.Errorf("got %q, %v", got, err)
+	}
+	eventually(t, "Redis executes both", func() bool { return length(t, direct) == 2 })
+}
+
 func TestProxyCutAfterReplies(t *testing.T) {
 	const passed = ":1\r\n-NOSCRIPT No matching script. Please use EVAL.\r\n:1\r\n:1\r\n"
 	for _, tc := range []struct {
@@ -158,22 +176,44 @@ func TestProxyCutsClient(t *testing.T) {
 	}
 }
 
+// TestProxyHoldsRequest: two requests arrive late and in order, although the
+// client has gone, while another client is served.
 func TestProxyHoldsRequest(t *testing.T) {
-	p, _, direct, sha := proxied(t)
-	c := redis.NewClient(&redis.Options{Addr: p.Addr(), MaxRetries: -1, ReadTimeout: 100 * time.Millisecond})
-	p.HoldRequests(600 * time.Millisecond)
+	p, c, direct, sha := proxied(t)
+	must(t, c.Ping(t.Context()).Err())
+	const held = 400 * time.Millisecond
+	p.HoldRequests(held)
 	begin := time.Now()
-	if err := c.EvalSha(t.Context(), sha, []string{"list"}, "late").Err(); err == nil {
-		t.Fatal("no error")
-	}
-	must(t, c.Close())
-	if n := length(t, direct); n != 0 && time.Since(begin) < 600*time.Millisecond {
+	conn, err := net.Dial("tcp", p.Addr())
+	must(t, err)
+	_, err = fmt.Fprintf(conn, "EVALSHA %[1]s 1 list first\r\nEVALSHA %[1]s 1 list second\r\n", sha)
+	must(t, err)
+	must(t, conn.Close())
+	must(t, c.Ping(t.Context()).Err())
+	if n := length(t, direct); n != 0 && time.Since(begin) < held {
 		t.Fatalf("Redis has executed %d already", n)
 	}
-	eventually(t, "the held request arrives", func() bool { return length(t, direct) == 1 })
-	if took := time.Since(begin); took < 600*time.Millisecond {
+	eventually(t, "the held requests arrive", func() bool { return length(t, direct) == 2 })
+	if took := time.Since(begin); took < held {
 		t.Errorf("arrived after %v", took)
 	}
+	if first, err := direct.LIndex(t.Context(), "list", 0).Result(); err != nil || first != "first" {
+		t.Errorf("first is %q, %v", first, err)
+	}
+	must(t, c.EvalSha(t.Context(), sha, []string{"list"}, "held once only").Err())
+}
+
+// TestProxyHoldsClient sees that a client of go-redis gives up on what is held.
+func TestProxyHoldsClient(t *testing.T) {
+	p, _, direct, sha := proxied(t)
+	c := redis.NewClient(&redis.Options{Addr: p.Addr(), MaxRetries: -1, ReadTimeout: 100 * time.Millisecond})
+	p.HoldRequests(300 * time.Millisecond)
+	var ne net.Error
+	if err := c.EvalSha(t.Context(), sha, []string{"list"}, "late").Err(); !errors.As(err, &ne) || !ne.Timeout() {
+		t.Errorf("%v, want a timeout", err)
+	}
+	must(t, c.Close())
+	eventually(t, "the held request arrives", func() bool { return length(t, direct) == 1 })
 }
 
 func TestProxyFreeze(t *testing.T) {
