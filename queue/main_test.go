@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -204,4 +205,12 @@ func (w *worker) idle(tb testing.TB, n int) {
 		active, err := w.rdb.LLen(context.Background(), "asynq:{default}:active").Result()
 		return err == nil && active == 0 && len(w.ran()) >= n
 	})
+}
+
+// isOrNil is errors.Is for a want that may be nil.
+func isOrNil(err, want error) bool {
+	if want == nil {
+		return err == nil
+	}
+	return errors.Is(err, want)
 }
