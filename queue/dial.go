@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
@@ -30,7 +31,7 @@ func (dialHook) DialHook(next redis.DialHook) redis.DialHook {
 		if err != nil {
 			return failedConn{unsentError{err}}, nil //nolint:nilerr // the connection has it
 		}
-		return conn, nil
+		return withWords(conn), nil
 	}
 }
 
@@ -54,3 +55,51 @@ func (failedConn) SetDeadline(time.Time) error             { return nil }
 func (failedConn) SetReadDeadline(time.Time) error         { return nil }
 func (failedConn) SetWriteDeadline(time.Time) error        { return nil }
 func (c failedConn) SyscallConn() (syscall.RawConn, error) { return nil, c.err }
+
+// largeBytes is the size from which a command is never coalesced: it would hold up the
+// others, and one that Redis does not take breaks the connection that they share.
+const largeBytes = 64 << 10
+
+// wordsConn lets Redis have its last words: when it refuses a command that is still
+// being written, it says why, closes, and the write fails.
+type wordsConn struct {
+	net.Conn
+	raw syscall.Conn
+}
+
+// withWords wraps a connection if it is a plain socket.
+func withWords(conn net.Conn) net.Conn {
+	if raw, ok := conn.(syscall.Conn); ok {
+		return wordsConn{Conn: conn, raw: raw}
+	}
+	return conn
+}
+
+// wordsWait is how long to wait for what Redis has said.
+const wordsWait = 10 * time.Millisecond
+
+func (c wordsConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err == nil || c.SetReadDeadline(time.Now().Add(wordsWait)) != nil {
+		return n, err
+	}
+	words := make([]byte, 512)
+	if k, rerr := c.Read(words); rerr == nil {
+		if line, _, whole := strings.Cut(string(words[:k]), "\r\n"); whole && strings.HasPrefix(line, "-") {
+			return n, lastWords(line[1:])
+		}
+	}
+	return n, err
+}
+
+// SyscallConn is what go-redis looks for to see whether the connection still lives.
+func (c wordsConn) SyscallConn() (syscall.RawConn, error) { return c.raw.SyscallConn() }
+
+// lastWords is the reply of a Redis that has closed the connection upon a command. It
+// belongs to the last command written, which of several nobody can tell.
+type lastWords string
+
+func (w lastWords) Error() string { return string(w) }
+
+// RedisError marks it as one of redis.Error.
+func (lastWords) RedisError() {}

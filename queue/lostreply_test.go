@@ -186,7 +186,7 @@ func TestALockIsNotLeftBehind(t *testing.T) {
 	}{
 		{other, []asynq.Option{asynq.TaskID("x")}, nil},
 		{mine, []asynq.Option{asynq.TaskID("x"), unique}, asynq.ErrTaskIDConflict},
-		{mine, []asynq.Option{unique}, nil},                     // legitimate
+		{mine, []asynq.Option{unique}, nil},                    // legitimate
 		{mine, []asynq.Option{unique}, asynq.ErrDuplicateTask}, // and its own lock holds
 	}
 	for i, s := range steps {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -196,10 +195,8 @@ func (r *replayer) step(size int, n *notes) (done int, redisErr, diskErr error) 
 
 // read returns the oldest records of the queues that are not skipped.
 func (r *replayer) read(count int, skip func(queue string) bool) ([]spool.Entry, error) {
-	known := map[string]bool{}                        // by class
-	entries, err := r.p.spool.Read(count, batchBytes) // TEMP
-	entries = slices.DeleteFunc(entries, func(e spool.Entry) bool {
-		class := e.Class
+	known := map[string]bool{} // by class
+	entries, err := r.p.spool.Read(count, batchBytes, func(class string) bool {
 		v, ok := known[class]
 		if !ok {
 			v = skip(queueOf(class))

@@ -250,12 +250,13 @@ func (s *sender) pipelines(ctx context.Context, cmds []command) []result {
 // did not know.
 func pipeline(ctx context.Context, server redis.UniversalClient, cmds []command) []result {
 	replies := make([]*redis.Cmd, len(cmds))
-	_, _ = server.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
+	_, err := server.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, c := range cmds {
 			replies[i] = p.EvalSha(ctx, c.script.sha, c.keys, c.args...)
 		}
 		return nil
 	})
+	blame(replies, err)
 	var again []int
 	for i, r := range replies {
 		if redis.HasErrorPrefix(r.Err(), "NOSCRIPT") {
@@ -263,18 +264,32 @@ func pipeline(ctx context.Context, server redis.UniversalClient, cmds []command)
 		}
 	}
 	if len(again) > 0 {
-		_, _ = server.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, err := server.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, i := range again {
 				replies[i] = p.Eval(ctx, cmds[i].script.source, cmds[i].keys, cmds[i].args...)
 			}
 			return nil
 		})
+		blame(replies, err)
 	}
 	results := make([]result, len(cmds))
 	for i, r := range replies {
 		results[i] = read(r)
+		if words := lastWords(""); len(cmds) > 1 && errors.As(results[i].err, &words) {
+			results[i].err = fmt.Errorf("the connection was closed upon one of %d commands: %s", len(cmds), words)
+		}
 	}
 	return results
+}
+
+// blame gives the error of a pipeline to those commands that have neither reply nor error
+// of their own: go-redis keeps a reply to the handshake of a new connection to itself.
+func blame(replies []*redis.Cmd, err error) {
+	for _, r := range replies {
+		if r.Err() == nil && r.Val() == nil {
+			r.SetErr(err)
+		}
+	}
 }
 
 // read takes the verdict off a reply. A pipeline that breaks stamps its error on

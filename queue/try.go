@@ -104,11 +104,11 @@ func (t *trial) run(ctx context.Context) {
 	o, _ := t.b.current()
 	var blamed []trouble
 	for _, u := range t.batch.unsettled {
-		switch {
+		switch class := classify(u.err); {
 		case errors.Is(u.err, errUnclear):
-		case classify(u.err) == odd:
+		case class == odd, class == inDoubt:
 			blamed = append(blamed, u)
-			o.ofJobs = o.ofJobs || u.at.own == t.b
+			o.ofJobs = o.ofJobs || u.at.of(u.err) == t.b
 		case u.at.of(u.err) == t.b:
 			return // it lasts
 		}
@@ -116,7 +116,7 @@ func (t *trial) run(ctx context.Context) {
 	if t.r.p.sender.probe(ctx, t.queue()) != nil {
 		return
 	}
-	for _, u := range blamed { // Redis takes other writes to the queue
+	for _, u := range blamed { // Redis takes other writes at this moment
 		t.batch.blame(u)
 	}
 	t.over = !o.ofJobs

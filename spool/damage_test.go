@@ -132,7 +132,7 @@ func (h *share) append(t *testing.T, s *spool.Spool, count int) {
 
 func (h *share) settle(t *testing.T, s *spool.Spool, count int, outcomes ...spool.Outcome) {
 	t.Helper()
-	entries, err := s.Read(count, 1<<30)
+	entries, err := s.Read(count, 1<<30, nil)
 	if err != nil || len(entries) < count && len(entries) < len(h.now.pending) {
 		t.Fatalf("read %d of %d: %v", len(entries), count, err)
 	}

@@ -74,6 +74,9 @@
 //	   but held,
 //	   dead
 //
+// What [Spool.Read] has passed over, since its class is skipped, is held as well once a
+// record behind it is settled.
+//
 // pending = held + next - watermark, and next - first = pending + all counts by outcome.
 //
 // The file is unlinked when everything in it is settled and it holds no dead letter.

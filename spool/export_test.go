@@ -142,5 +142,26 @@ func (m *Meter) Add(bytes int64, now time.Time)                 { m.m.add(bytes,
 func (m *Meter) Rate(now time.Time) float64                     { return m.m.rate(now) }
 func (m *Meter) Until(bytes int64, now time.Time) time.Duration { return m.m.until(bytes, now) }
 
+// MaxPassed is how many records a Read passes over, MaxClasses how many classes a segment
+// counts.
+const (
+	MaxPassed  = maxPassed
+	MaxClasses = maxClasses
+)
+
 // Claiming is how many segments have claims, and how many calls of Append.
 func (s *Spool) Claiming() int { return int(s.twins.some.Load()) }
+
+// OpenFiles is how many segments' files are open.
+func (s *Spool) OpenFiles() (n int) {
+	for _, o := range s.owners() {
+		for _, seg := range s.segments(o) {
+			seg.use.RLock()
+			if seg.db != nil {
+				n++
+			}
+			seg.use.RUnlock()
+		}
+	}
+	return n
+}

@@ -43,7 +43,7 @@ func writeGolden(t *testing.T, dir string) {
 			mustAppend(t, s, goldenRecord(10*owner+i))
 		}
 		if owner == 0 {
-			entries, err := s.Read(5, 1<<20)
+			entries, err := s.Read(5, 1<<20, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

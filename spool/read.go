@@ -4,32 +4,121 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	bolt "go.etcd.io/bbolt"
 )
 
+// maxPassed is how many records of skipped classes a Read looks past in one segment. Each
+// of them that lies before a record that is settled becomes held: an entry on disk, and
+// looked at again by every Read, at about a microsecond.
+const maxPassed = 10_000
+
 // Read returns the oldest pending records, adopted ones first, at most count and,
 // but for the first, at most size bytes. All come from one segment. They stay
 // pending until settled: the next Read returns them again. The entries are
-// copies and belong to the caller. No entries and no error: nothing is pending.
+// copies and belong to the caller. No entries and no error: nothing is pending, or nothing
+// within reach but what is skipped.
+//
+// Records of a class for which skip returns true stay pending and are passed over, up to
+// 10,000 in one segment: what lies behind those, in later segments too, waits for them.
+// So records of one class never overtake each other. A nil skip skips nothing. It is asked
+// once for each class, must not block, and must not call the Spool.
 //
 // A segment that turns out to be damaged is salvaged first.
-func (s *Spool) Read(count, size int) ([]Entry, error) {
+func (s *Spool) Read(count, size int, skip func(class string) bool) ([]Entry, error) {
 	return exclusively(s, func() ([]Entry, error) {
+		p := newPasser(skip)
 		for _, o := range s.owners() {
 			for _, seg := range s.segments(o) {
-				if seg.state.Load().pending() == 0 {
+				if st := seg.state.Load(); st.pending() == 0 || p.passesAll(st) {
 					continue
 				}
 				s.readFrom(seg)
-				entries, err := mending(s, o, seg, func() ([]Entry, error) { return seg.read(o.name, count, size) })
-				if err != nil || len(entries) > 0 {
+				entries, more, err := s.readSegment(o, seg, count, size, p)
+				if err != nil || len(entries) > 0 || more {
 					return entries, err
 				}
 			}
 		}
 		return nil, nil
 	})
+}
+
+// readSegment reads from one segment, twice if a class turns up there that skip has not
+// been asked about. more says that it has stopped with records left to look at.
+func (s *Spool) readSegment(o *owner, seg *segment, count, size int, p *passer) (entries []Entry, more bool, err error) {
+	for again := true; again; again = err == nil && p.learn() {
+		entries, err = mending(s, o, seg, func() (entries []Entry, err error) {
+			entries, more, err = seg.read(o.name, count, size, p)
+			return entries, err
+		})
+	}
+	return entries, more, err
+}
+
+// passer remembers which classes one Read passes over. skip, which is somebody else's
+// code, is never called while a segment is in use.
+type passer struct {
+	skip  func(class string) bool // nil: nothing is passed over
+	known map[string]bool
+	asked []string // classes it has been asked about in vain
+}
+
+func newPasser(skip func(class string) bool) *passer {
+	return &passer{skip: skip, known: map[string]bool{}}
+}
+
+// passes reports whether a class is passed over. One that is not known is for now.
+func (p *passer) passes(class string) bool {
+	if p.skip == nil {
+		return false
+	}
+	pass, ok := p.known[class]
+	if !ok {
+		class = strings.Clone(class)
+		p.known[class] = true
+		p.asked = append(p.asked, class)
+		return true
+	}
+	return pass
+}
+
+// learn asks skip about the classes that passes did not know. It reports whether one of
+// them should not have been passed over.
+func (p *passer) learn() (wrong bool) {
+	for _, class := range p.asked {
+		p.known[class] = p.skip(class)
+		wrong = wrong || !p.known[class]
+	}
+	p.asked = nil
+	return wrong
+}
+
+// ask is passes for callers that skip may keep waiting.
+func (p *passer) ask(class string) bool {
+	p.passes(class)
+	p.learn()
+	return p.known[class]
+}
+
+// passesAll reports whether a segment surely has nothing pending but what is passed over.
+func (p *passer) passesAll(st *state) bool {
+	if p.skip == nil {
+		return false
+	}
+	pending, all := uint64(0), true
+	for _, c := range st.Classes {
+		switch {
+		case c.pending == 0:
+		case c.class == otherClass && len(st.Classes) >= maxClasses:
+			all = false // several classes in one
+		default:
+			all = p.ask(c.class) && all // all classes, so that the reading has none to ask about
+			pending += c.pending
+		}
+	}
+	return all && pending == uint64(st.pending())
 }
 
 // readFrom notes which segment is being read, and closes the one before: few files are
@@ -45,15 +134,28 @@ func (s *Spool) readFrom(seg *segment) {
 	seg.readAhead()
 }
 
-// read returns copies of the oldest pending records, held ones first, at most
-// count and, but for the first, at most size bytes.
-func (s *segment) read(owner string, count, size int) (entries []Entry, err error) {
+// read returns copies of the oldest pending records that p does not pass over, held ones
+// first, at most count and, but for the first, at most size bytes. more says that it has
+// passed over so many that it stopped.
+func (s *segment) read(owner string, count, size int, p *passer) (entries []Entry, more bool, err error) {
 	st := s.state.Load() // before the transaction: that may know more, never less
 	err = s.view(func(tx *bolt.Tx) error {
 		batch := newBatch(s, owner, tx)
-		full := func(next int) bool {
-			size -= next
-			return len(entries) == count || (size < 0 && len(entries) > 0)
+		passed := 0
+		take := func(e Entry) (done bool) {
+			switch n := e.Position.size; {
+			case p.passes(e.Class):
+				batch.slab = batch.slab[:len(batch.slab)-n]
+				passed++
+				more = passed > maxPassed
+				return more
+			case len(entries) > 0 && n > size:
+				return true
+			default:
+				size -= n
+				entries = append(entries, e)
+				return len(entries) == count
+			}
 		}
 		if st.Held > 0 {
 			tie := s.header.ties().of(kindHeld)
@@ -66,25 +168,26 @@ func (s *segment) read(owner string, count, size int) (entries []Entry, err erro
 				if err != nil {
 					return err
 				}
-				if full(e.Position.size) {
+				if take(e) {
 					return nil
 				}
-				entries = append(entries, e)
 			}
 		}
-		for k, v := batch.records.Seek(key(st.Watermark)); k != nil && !full(len(v)); k, v = batch.records.Next() {
+		for k, v := batch.records.Seek(key(st.Watermark)); k != nil; k, v = batch.records.Next() {
 			e, err := batch.decode(k, v)
 			if err != nil {
 				return err
 			}
-			entries = append(entries, e)
+			if take(e) {
+				return nil
+			}
 		}
-		if len(entries) == 0 && st.pending() > 0 {
+		if len(entries) == 0 && passed == 0 && st.pending() > 0 {
 			return fmt.Errorf("%w: %d pending records are missing", ErrDamaged, st.pending())
 		}
 		return nil
 	})
-	return entries, err
+	return entries, more, err
 }
 
 // batch makes entries of records. What they point to lies in slabs of many records: a

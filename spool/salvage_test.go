@@ -330,7 +330,7 @@ func TestAnEntryThatIsSureBeatsAnOldCopy(t *testing.T) {
 
 func readAll(t *testing.T, s *spool.Spool) []spool.Entry {
 	t.Helper()
-	entries, err := s.Read(1<<20, 1<<30)
+	entries, err := s.Read(1<<20, 1<<30, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -426,7 +426,7 @@ func (h *share) untouched(t *testing.T, dir string, want error) {
 	for range 2 {
 		s := open(t, spool.Options{Dir: dir})
 		_, err := s.Adopt()
-		entries, rerr := s.Read(1<<20, 1<<30)
+		entries, rerr := s.Read(1<<20, 1<<30, nil)
 		if rerr != nil || len(entries) != soundRecords || entries[0].Position.Owner() == h.name {
 			t.Fatalf("read %d: %v", len(entries), rerr)
 		}
@@ -597,7 +597,7 @@ func TestDamageWhileOpen(t *testing.T) {
 			dir := copyDir(t, h.dir)
 			s := open(t, spool.Options{Dir: dir})
 			mustAdopt(t, s, len(h.now.pending)+soundRecords)
-			entries, err := s.Read(1, 1<<20) // the file is open from now on
+			entries, err := s.Read(1, 1<<20, nil) // the file is open from now on
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -133,7 +133,7 @@ func drain(tb testing.TB, s *spool.Spool) []string {
 	tb.Helper()
 	var ids []string
 	for {
-		entries, err := s.Read(100, 1<<20)
+		entries, err := s.Read(100, 1<<20, nil)
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestRecordsComeBackWholeAndInOrder(t *testing.T) {
 	for i := 0; i < 3000; i += 100 {
 		mustAppend(t, s, records(i, i+100)...)
 	}
-	entries, err := s.Read(1, 1)
+	entries, err := s.Read(1, 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,7 +368,7 @@ func TestKeptRecordsComeBackAndDeadLettersStay(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, spool.Options{Dir: dir})
 	mustAppend(t, s, records(0, 6)...)
-	entries, err := s.Read(6, 1<<20)
+	entries, err := s.Read(6, 1<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +390,7 @@ func TestKeptRecordsComeBackAndDeadLettersStay(t *testing.T) {
 	if st := s.Stats(); st.DeadLetters != 1 {
 		t.Fatalf("%+v", st)
 	}
-	entries, err = s.Read(10, 1<<20)
+	entries, err = s.Read(10, 1<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,7 +436,7 @@ func TestClosedSpoolSaysSo(t *testing.T) {
 	s := open(t, spool.Options{Dir: t.TempDir()})
 	closeSpool(t, s)
 	closeSpool(t, s)
-	_, readErr := s.Read(1, 1)
+	_, readErr := s.Read(1, 1, nil)
 	_, adoptErr := s.Adopt()
 	for call, err := range map[string]error{"Append": s.Append(record(0)), "Read": readErr, "Adopt": adoptErr, "Settle": s.Settle(), "Twin": s.Twin("", "")} {
 		if !errors.Is(err, spool.ErrClosed) {
@@ -454,7 +454,7 @@ func TestMarkCountsOnlyWhatCameBefore(t *testing.T) {
 	if n := s.Before(mark); n != 10 {
 		t.Fatalf("%d before the mark, want 10", n)
 	}
-	entries, err := s.Read(10, 1<<20)
+	entries, err := s.Read(10, 1<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -465,7 +465,7 @@ func TestMarkCountsOnlyWhatCameBefore(t *testing.T) {
 		t.Fatalf("%d before the mark, %d in all", n, all)
 	}
 	mark = s.Mark()
-	if entries, err = s.Read(4, 1<<20); err != nil {
+	if entries, err = s.Read(4, 1<<20, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Settle(settlements(entries, spool.Kept)...); err != nil {
@@ -544,7 +544,7 @@ func TestAFileThatCannotBeRemovedIsNoErrorOfTheSettling(t *testing.T) {
 	closeSpool(t, dead)
 	s := open(t, spool.Options{Dir: dir})
 	mustAdopt(t, s, 5)
-	entries, err := s.Read(5, 1<<20)
+	entries, err := s.Read(5, 1<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

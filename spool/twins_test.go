@@ -198,7 +198,7 @@ func TestAClaimEndsWithItsRecord(t *testing.T) {
 
 func readExactly(tb testing.TB, s *spool.Spool, want int) []spool.Entry {
 	tb.Helper()
-	entries, err := s.Read(1<<20, 1<<30)
+	entries, err := s.Read(1<<20, 1<<30, nil)
 	if err != nil || len(entries) != want {
 		tb.Fatalf("read %d, %v; want %d", len(entries), err, want)
 	}
@@ -319,7 +319,7 @@ func TestClaimsGoWithTheirSegment(t *testing.T) {
 	if err := os.Remove(segmentFiles(t, dir)[0]); err != nil {
 		t.Fatal(err)
 	}
-	if entries, err := s.Read(10, 1<<20); err != nil || len(entries) > 0 {
+	if entries, err := s.Read(10, 1<<20, nil); err != nil || len(entries) > 0 {
 		t.Fatalf("%d entries, %v", len(entries), err)
 	}
 	wantNoClaims(t, s)
