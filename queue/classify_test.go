@@ -77,6 +77,7 @@ func TestClassifyReplies(t *testing.T) {
 			"ERR The user executing the script can't access at least one of the keys mentioned in the command arguments" + sha,
 			"NOPERM ACL failure in script: User u has no permissions to run the 'lpush' command" + sha,
 			"NOPERM ACL failure in script: No permissions to access a key" + sha,
+			"NOPERM ACL failure in script: User u has no permissions to run the 'lpush' command",
 			old + "@user_script: 9: The user executing the script can't run this command or subcommand",
 			"ERR Unknown Redis command called from script" + sha,
 			old + "@user_script: 9: Unknown Redis command called from Lua script",
