@@ -102,15 +102,15 @@ type lockClaim struct {
 	until int64 // 0: until its record is settled
 }
 
-// find looks for a pending record that holds the key, and then for one with the lock.
+// find looks for a pending record that holds the lock, and then for one with the key.
 func (c *claims) find(key, lock hash, now int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if seq, ok := c.keys[key]; ok && c.pending(seq) {
-		return ErrKeyHeld
-	}
 	if at, ok := c.locks[lock]; ok && (at.until == 0 || at.until > now) && c.pending(at.seq) {
 		return ErrLockHeld
+	}
+	if seq, ok := c.keys[key]; ok && c.pending(seq) {
+		return ErrKeyHeld
 	}
 	return nil
 }

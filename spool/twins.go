@@ -55,18 +55,18 @@ type twins struct {
 	flying map[hash]*twin
 }
 
-// find looks for whoever holds the key, and then for whoever holds the lock.
+// find looks for whoever holds the lock, and then for whoever holds the key.
 func (t *twins) find(shares []*claims, key, lock hash, now int64) error {
-	if t.flying[key] != nil {
-		return ErrKeyHeld
+	if tw := t.flying[lock]; tw != nil && (tw.until == 0 || tw.until > now) {
+		return ErrLockHeld
 	}
 	var err error
-	if tw := t.flying[lock]; tw != nil && (tw.until == 0 || tw.until > now) {
-		err = ErrLockHeld
+	if t.flying[key] != nil {
+		err = ErrKeyHeld
 	}
 	for _, c := range shares {
 		switch held := c.find(key, lock, now); {
-		case errors.Is(held, ErrKeyHeld):
+		case errors.Is(held, ErrLockHeld):
 			return held
 		case held != nil:
 			err = held
