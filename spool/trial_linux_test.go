@@ -176,6 +176,7 @@ func (tr *trial) append(n, size int) {
 	for range n {
 		r := record(tr.next)
 		tr.next++
+		r.Key = r.ID
 		r.Data = []byte(strings.Repeat("x", size))
 		rs = append(rs, r)
 	}
@@ -195,6 +196,9 @@ func (tr *trial) append(n, size int) {
 	}
 	for _, r := range rs {
 		tr.may[r.ID] = is
+		if twin := tr.s.Twin(r.Key, ""); errors.Is(twin, spool.ErrKeyHeld) != (err == nil) {
+			tr.t.Errorf("Append: %v, and then Twin: %v", err, twin)
+		}
 	}
 }
 
@@ -295,6 +299,9 @@ func (tr *trial) check(dir string) {
 	}
 	for _, d := range letters {
 		see(d.ID, amongDead)
+		if twin := s.Twin(d.ID, ""); twin != nil {
+			tr.t.Errorf("a dead letter's key: %v", twin)
+		}
 	}
 	for _, id := range drain(tr.t, s) {
 		see(id, amongPending)
