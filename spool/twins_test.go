@@ -71,7 +71,7 @@ func TestAppendRefusesTwins(t *testing.T) {
 		"lock that was over":         {[]spool.Record{locked("a", time.Unix(1, 0))}, []spool.Record{locked("a", hour)}, nil},
 		"lock without an end":        {[]spool.Record{locked("a", time.Time{})}, []spool.Record{locked("a", hour)}, []error{l}},
 		"key and lock are two":       {[]spool.Record{keyed("a")}, []spool.Record{locked("a", hour)}, nil},
-		"the key first":              {[]spool.Record{both}, []spool.Record{both}, []error{k}},
+		"the lock first":             {[]spool.Record{both}, []spool.Record{both}, []error{l}},
 		"the lock if not the key":    {[]spool.Record{both}, []spool.Record{{Lock: "lock", LockUntil: hour, Key: "other"}}, []error{l}},
 		"key in one call":            {nil, []spool.Record{keyed("a"), record(1), keyed("a")}, []error{none, none, k}},
 		"lock in one call":           {nil, []spool.Record{locked("a", hour), locked("a", hour)}, []error{none, l}},
@@ -107,8 +107,8 @@ func TestTwinTellsBefore(t *testing.T) {
 	s := open(t, spool.Options{Dir: t.TempDir()})
 	wantTwin(t, s, "a", "b", nil)
 	mustAppend(t, s, keyed("a"), locked("b", hence(time.Hour)))
-	wantTwin(t, s, "a", "b", spool.ErrKeyHeld)
-	wantTwin(t, s, "", "b", spool.ErrLockHeld)
+	wantTwin(t, s, "a", "b", spool.ErrLockHeld)
+	wantTwin(t, s, "a", "", spool.ErrKeyHeld)
 	wantTwin(t, s, "b", "a", nil)
 	wantTwin(t, s, "", "", nil)
 	closeSpool(t, s)
