@@ -118,7 +118,7 @@ func (b *batchCall) compose(ctx context.Context, tasks []*asynq.Task, opts []asy
 func (b *batchCall) chunk(from int) (to int) {
 	size := 0
 	for to = from; to < len(b.tasks) && to < from+pipelineTasks && size < pipelineBytes; to++ {
-		size += b.tasks[to].cmd.size()
+		size += b.tasks[to].cmd.Size()
 	}
 	return to
 }
@@ -134,7 +134,7 @@ func (b *batchCall) send(ctx context.Context, tasks []batchTask) {
 			continue
 		}
 		var at pass
-		if at, t.stopped = b.p.breakers.enter(t.cmd.queue); t.stopped == nil {
+		if at, t.stopped = b.p.breakers.enter(t.cmd.Queue); t.stopped == nil {
 			sent, passes, cmds = append(sent, t), append(passes, at), append(cmds, t.cmd)
 		}
 	}

@@ -144,7 +144,7 @@ func (c *coalescer) take() (waiters []*waiter, cmds []command, deadline time.Tim
 			continue
 		}
 		w.taken = true
-		size += w.cmd.size()
+		size += w.cmd.Size()
 		waiters, cmds = append(waiters, w), append(cmds, w.cmd)
 		endless = endless || w.deadline.IsZero()
 		if w.deadline.After(deadline) {

@@ -113,14 +113,14 @@ func (p *Producer) compose(ctx context.Context, task *asynq.Task, opts []asynq.O
 			return call{}, err
 		}
 	}
-	info, cmd, err := p.composer.compose(ctx, task, opts...)
+	info, cmd, err := p.composer.Compose(ctx, task, opts...)
 	if err != nil {
 		return call{}, err
 	}
 	c := call{info: info, cmd: cmd, task: task, opts: opts}
 	if info.Retention < p.cfg.DedupeWindow {
 		longer := append(opts[:len(opts):len(opts)], asynq.Retention(p.cfg.DedupeWindow))
-		info, cmd, err := p.composer.compose(ctx, task, longer...)
+		info, cmd, err := p.composer.Compose(ctx, task, longer...)
 		if err != nil {
 			return call{}, err
 		}
@@ -148,7 +148,7 @@ func (p *Producer) fits(typename string, payload []byte, headers map[string]stri
 // mints reports whether asynq invented the id of a call.
 func (p *Producer) mints(ctx context.Context, c *call) bool {
 	if !c.minted && c.task != nil {
-		c.minted = p.composer.mints(ctx, c.info.ID, c.task, c.opts...)
+		c.minted = p.composer.Mints(ctx, c.info.ID, c.task, c.opts...)
 	}
 	return c.minted
 }
@@ -158,7 +158,7 @@ func (p *Producer) place(ctx context.Context, c *call, own ownOptions, n *notes)
 	if err := p.twin(c.cmd); err != nil {
 		return Nowhere, err
 	}
-	at, stopped := p.breakers.enter(c.cmd.queue)
+	at, stopped := p.breakers.enter(c.cmd.Queue)
 	if stopped != nil {
 		return p.shelve(ctx, c, own, stopped, nil, n)
 	}
@@ -171,7 +171,7 @@ func (p *Producer) place(ctx context.Context, c *call, own ownOptions, n *notes)
 
 // twin returns asynq's error for a job whose twin waits in this Producer's spool.
 func (p *Producer) twin(cmd command) error {
-	return twinError(p.spool.Twin(cmd.taskKey(), cmd.lock()))
+	return twinError(p.spool.Twin(cmd.TaskKey(), cmd.Lock()))
 }
 
 // twinError turns what the spool says of a twin into what asynq would return.

@@ -1,6 +1,10 @@
 package queue
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/jobspool/jobspool/queue/internal/compose"
+)
 
 var (
 	// ErrClosed is returned by every method of a Producer after Close.
@@ -30,7 +34,7 @@ var (
 
 	// ErrIncompatible is returned by New when the asynq this program is built
 	// with speaks to Redis in a way this package does not know.
-	ErrIncompatible = errors.New("queue: asynq speaks differently than this package knows")
+	ErrIncompatible = compose.ErrIncompatible
 
 	// ErrDrainOnly is returned by Enqueue of a Producer with Config.DrainOnly.
 	ErrDrainOnly = errors.New("queue: producer only drains")

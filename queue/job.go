@@ -2,13 +2,13 @@ package queue
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/jobspool/jobspool/queue/internal/compose"
 	"github.com/jobspool/jobspool/spool"
 )
 
@@ -42,9 +42,8 @@ func newJob(info *asynq.TaskInfo, cmd command, at time.Time) job {
 		MaxRetry: info.MaxRetry, Timeout: info.Timeout, Deadline: info.Deadline, Retention: info.Retention,
 		Group: info.Group, At: at,
 	}
-	if s := cmd.script; s.lockKey >= 0 {
-		seconds, _ := cmd.args[s.lockTTL].(int)
-		j.Lock, j.LockUntil = cmd.keys[s.lockKey], at.Add(time.Duration(seconds)*time.Second)
+	if lock := cmd.Lock(); lock != "" {
+		j.Lock, j.LockUntil = lock, at.Add(time.Duration(cmd.LockSeconds())*time.Second)
 	}
 	if info.State == asynq.TaskStateScheduled {
 		j.ProcessAt = time.Unix(info.NextProcessAt.Unix(), 0)
@@ -98,7 +97,7 @@ func (j job) record() spool.Record {
 		ID: j.ID, Class: j.Queue + "\x00" + j.Type, Lock: j.Lock, LockUntil: j.LockUntil, At: j.At, Data: j.encode(),
 	}
 	if j.OwnID { // nobody else has one that was minted
-		r.Key = taskKey(j.Queue, j.ID)
+		r.Key = compose.TaskKey(j.Queue, j.ID)
 	}
 	return r
 }
@@ -229,11 +228,11 @@ func (j *job) set(field protowire.Number, text []byte, v int64, header *string) 
 	case fieldMaxRetry:
 		j.MaxRetry = int(v)
 	case fieldTimeout:
-		j.Timeout = seconds(v)
+		j.Timeout = compose.Seconds(v)
 	case fieldDeadline:
 		j.Deadline = time.Unix(v, 0)
 	case fieldRetention:
-		j.Retention = seconds(v)
+		j.Retention = compose.Seconds(v)
 	case fieldGroup:
 		j.Group = string(text)
 	case fieldProcessAt:
@@ -250,10 +249,4 @@ func (j *job) set(field protowire.Number, text []byte, v int64, header *string) 
 		return false
 	}
 	return true
-}
-
-// seconds never overflows: the longest duration is asynq's own limit, too.
-func seconds(v int64) time.Duration {
-	const most = math.MaxInt64 / int64(time.Second)
-	return time.Duration(min(max(v, -most), most)) * time.Second
 }

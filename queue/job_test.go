@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/jobspool/jobspool/queue/internal/compose"
 	"github.com/jobspool/jobspool/spool"
 )
 
@@ -22,8 +23,8 @@ func TestJobComesBackFromItsRecord(t *testing.T) {
 			ID: rapid.String().Draw(t, "id"), Queue: rapid.String().Draw(t, "queue"), Type: rapid.String().Draw(t, "type"),
 			Headers:  rapid.MapOfN(rapid.String(), rapid.String(), 0, 3).Draw(t, "headers"),
 			MaxRetry: rapid.Int().Draw(t, "retry"), Group: rapid.String().Draw(t, "group"), Lock: rapid.String().Draw(t, "lock"),
-			Timeout:   seconds(rapid.Int64().Draw(t, "timeout")),
-			Retention: seconds(rapid.Int64().Draw(t, "retention")),
+			Timeout:   compose.Seconds(rapid.Int64().Draw(t, "timeout")),
+			Retention: compose.Seconds(rapid.Int64().Draw(t, "retention")),
 			Deadline:  at("deadline"), ProcessAt: at("process at"),
 			OwnID: rapid.Bool().Draw(t, "own id"), InDoubt: rapid.Bool().Draw(t, "in doubt"), HalfDone: rapid.Bool().Draw(t, "half done"),
 		}

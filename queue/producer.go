@@ -10,6 +10,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/jobspool/jobspool/queue/internal/compose"
 	"github.com/jobspool/jobspool/spool"
 )
 
@@ -20,7 +21,7 @@ import (
 // All methods are safe for concurrent use.
 type Producer struct {
 	cfg      Config
-	composer *composer
+	composer *compose.Composer
 	sender   *sender
 	spool    *spool.Spool
 	breakers *breakers
@@ -52,7 +53,7 @@ func New(cfg Config) (*Producer, error) {
 	p.sender.use(client)
 	p.breakers = newBreakers(p.sender.cluster != nil)
 	p.cfg, p.inspect = cfg, asynq.NewInspectorFromRedisClient(client)
-	if p.composer, err = newComposer(); err != nil {
+	if p.composer, err = compose.New(); err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
 	p.spool, err = spool.Open(spool.Options{
@@ -61,7 +62,7 @@ func New(cfg Config) (*Producer, error) {
 		MaxRecordBytes: cfg.maxRecordBytes(),
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("queue: %w", err), p.composer.close(), client.Close())
+		return nil, errors.Join(fmt.Errorf("queue: %w", err), p.composer.Close(), client.Close())
 	}
 	p.replayer = newReplayer(p)
 	go p.replayer.run()
@@ -202,7 +203,7 @@ func (p *Producer) Close() error {
 		<-p.replayer.ended
 	}
 	p.sender.wait()
-	return errors.Join(err, p.spool.Close(), p.composer.close())
+	return errors.Join(err, p.spool.Close(), p.composer.Close())
 }
 
 // counters count since New.

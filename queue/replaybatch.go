@@ -67,7 +67,7 @@ func (r *replayer) decode(ctx context.Context, rec spool.Record, now time.Time) 
 		return j, cmd, "waited longer than its MaxSpoolAge"
 	}
 	task, opts := j.task(now)
-	if _, cmd, err = r.p.composer.compose(ctx, task, opts...); err != nil {
+	if _, cmd, err = r.p.composer.Compose(ctx, task, opts...); err != nil {
 		return j, cmd, "asynq refuses it: " + err.Error()
 	}
 	return j, cmd, ""

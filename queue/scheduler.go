@@ -44,7 +44,7 @@ func (c schedulerClient) SAdd(ctx context.Context, key string, members ...any) *
 
 // EvalSha enqueues if asynq means to, and answers in Redis's place.
 func (c schedulerClient) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
-	if c.p.composer.scripts[sha] == nil {
+	if !c.p.composer.Knows(sha) {
 		return c.UniversalClient.EvalSha(ctx, sha, keys, args...)
 	}
 	cmd := redis.NewCmd(ctx)
@@ -82,7 +82,7 @@ func (p *Producer) placeCommand(ctx context.Context, sha string, keys []string, 
 	if err := p.accepts(ctx); err != nil {
 		return err
 	}
-	info, cmd, err := p.composer.readCommand(sha, keys, args)
+	info, cmd, err := p.composer.Read(sha, keys, args)
 	if err == nil {
 		err = p.fits(info.Type, info.Payload, info.Headers)
 	}

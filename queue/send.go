@@ -10,6 +10,8 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/jobspool/jobspool/queue/internal/compose"
 )
 
 const (
@@ -23,6 +25,9 @@ const (
 	// registerAgain is the time from one failed registration to the next try.
 	registerAgain = 5 * time.Second
 )
+
+// command is what asynq would send to Redis to enqueue one task.
+type command = compose.Command
 
 // verdict is Redis's answer to an enqueue script.
 type verdict int64
@@ -75,9 +80,9 @@ func (s *sender) live(ctx context.Context, cmd command) result {
 	if s.cluster == nil {
 		return s.shared.send(ctx, cmd)
 	}
-	c, ok := s.queues.Load(cmd.queue)
+	c, ok := s.queues.Load(cmd.Queue)
 	if !ok {
-		c, _ = s.queues.LoadOrStore(cmd.queue, newCoalescer(s.inline, s.batch))
+		c, _ = s.queues.LoadOrStore(cmd.Queue, newCoalescer(s.inline, s.batch))
 	}
 	return c.(*coalescer).send(ctx, cmd)
 }
@@ -112,19 +117,19 @@ func (s *sender) inline(ctx context.Context, cmd command) result {
 		r = s.once(ctx, cmd)
 	}
 	if r.err == nil {
-		s.register(ctx, cmd.queue)
+		s.register(ctx, cmd.Queue)
 	}
 	return s.settleLock(ctx, cmd, r)
 }
 
 func (s *sender) once(ctx context.Context, cmd command) result {
-	server, err := s.server(ctx, cmd.queue)
+	server, err := s.server(ctx, cmd.Queue)
 	if err != nil {
 		return result{err: scrub(err)}
 	}
-	r := server.EvalSha(ctx, cmd.script.sha, cmd.keys, cmd.args...)
+	r := server.EvalSha(ctx, cmd.Script.SHA, cmd.Keys, cmd.Args...)
 	if redis.HasErrorPrefix(r.Err(), "NOSCRIPT") {
-		r = server.Eval(ctx, cmd.script.source, cmd.keys, cmd.args...)
+		r = server.Eval(ctx, cmd.Script.Source, cmd.Keys, cmd.Args...)
 	}
 	return read(r)
 }
@@ -185,8 +190,8 @@ func (s *sender) batch(ctx context.Context, cmds []command) []result {
 	var queues []string
 	for i := range results {
 		results[i] = s.settleLock(ctx, cmds[i], results[i])
-		if results[i].err == nil && !slices.Contains(queues, cmds[i].queue) {
-			queues = append(queues, cmds[i].queue)
+		if results[i].err == nil && !slices.Contains(queues, cmds[i].Queue) {
+			queues = append(queues, cmds[i].Queue)
 		}
 	}
 	s.register(ctx, queues...)
@@ -227,7 +232,7 @@ func (s *sender) pipelines(ctx context.Context, cmds []command) []result {
 	results := make([]result, len(cmds))
 	byServer := map[redis.UniversalClient][]int{}
 	for i, c := range cmds {
-		server, err := s.server(ctx, c.queue)
+		server, err := s.server(ctx, c.Queue)
 		if err != nil {
 			results[i].err = scrub(err)
 			continue
@@ -252,7 +257,7 @@ func pipeline(ctx context.Context, server redis.UniversalClient, cmds []command)
 	replies := make([]*redis.Cmd, len(cmds))
 	_, err := server.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, c := range cmds {
-			replies[i] = p.EvalSha(ctx, c.script.sha, c.keys, c.args...)
+			replies[i] = p.EvalSha(ctx, c.Script.SHA, c.Keys, c.Args...)
 		}
 		return nil
 	})
@@ -266,7 +271,7 @@ func pipeline(ctx context.Context, server redis.UniversalClient, cmds []command)
 	if len(again) > 0 {
 		_, err := server.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, i := range again {
-				replies[i] = p.Eval(ctx, cmds[i].script.source, cmds[i].keys, cmds[i].args...)
+				replies[i] = p.Eval(ctx, cmds[i].Script.Source, cmds[i].Keys, cmds[i].Args...)
 			}
 			return nil
 		})
@@ -310,10 +315,10 @@ const releaseLock = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.
 // settleLock gives back the unique lock that asynq's script has taken before it found
 // that the id exists: nothing else would, until it expires (H8). It returns r.
 func (s *sender) settleLock(ctx context.Context, cmd command, r result) result {
-	if lock := cmd.lock(); r.err == nil && r.verdict == conflict && lock != "" {
-		if server, err := s.server(ctx, cmd.queue); err == nil {
+	if lock := cmd.Lock(); r.err == nil && r.verdict == conflict && lock != "" {
+		if server, err := s.server(ctx, cmd.Queue); err == nil {
 			// If this fails the lock stays until it expires, as with asynq.
-			_ = s.release.Run(ctx, server, []string{lock}, cmd.id).Err()
+			_ = s.release.Run(ctx, server, []string{lock}, cmd.ID).Err()
 		}
 	}
 	return r

@@ -1,8 +1,11 @@
-package queue
+package compose
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"strings"
 	"time"
 
@@ -28,26 +31,26 @@ const (
 // errMessage says nothing of the message, which holds the payload.
 var errMessage = errors.New("asynq's message cannot be read")
 
-// readCommand makes a command of what asynq asked its client to send, and the TaskInfo
+// Read makes a command of what asynq asked its client to send, and the TaskInfo
 // that asynq would return for it. New has checked that it does so for each kind of task.
-func (c *composer) readCommand(sha string, keys []string, args []any) (*asynq.TaskInfo, command, error) {
+func (c *Composer) Read(sha string, keys []string, args []any) (*asynq.TaskInfo, Command, error) {
 	s := c.scripts[sha]
 	if s == nil {
-		return nil, command{}, fmt.Errorf("%w: unknown script %s", ErrIncompatible, sha)
+		return nil, Command{}, fmt.Errorf("%w: unknown script %s", ErrIncompatible, sha)
 	}
 	info, err := s.info(args)
 	if err != nil {
-		return nil, command{}, fmt.Errorf("%w: %w", ErrIncompatible, err)
+		return nil, Command{}, fmt.Errorf("%w: %w", ErrIncompatible, err)
 	}
-	cmd := command{script: s, queue: info.Queue, id: info.ID, keys: keys, args: args}
-	if info.Payload == nil && cmd.lock() != "" && !strings.HasSuffix(cmd.lock(), ":") {
+	cmd := Command{Script: s, Queue: info.Queue, ID: info.ID, Keys: keys, Args: args}
+	if info.Payload == nil && cmd.Lock() != "" && !strings.HasSuffix(cmd.Lock(), ":") {
 		info.Payload = []byte{} // the key of a nil payload has no checksum
 	}
 	return info, cmd, nil
 }
 
 // info returns what the arguments of the script say of the task.
-func (s *script) info(args []any) (*asynq.TaskInfo, error) {
+func (s *Script) info(args []any) (*asynq.TaskInfo, error) {
 	if s.message >= len(args) || s.processAt >= len(args) {
 		return nil, errMessage
 	}
@@ -85,13 +88,13 @@ func readMessage(b []byte) (*asynq.TaskInfo, error) {
 		case messageRetry:
 			info.MaxRetry = int(int32(v)) //nolint:gosec // as protobuf has it
 		case messageTimeout:
-			info.Timeout = seconds(int64(v)) //nolint:gosec // as protobuf has it
+			info.Timeout = Seconds(int64(v)) //nolint:gosec // as protobuf has it
 		case messageDeadline:
 			if v != 0 {
 				info.Deadline = time.Unix(int64(v), 0) //nolint:gosec // as protobuf has it
 			}
 		case messageRetention:
-			info.Retention = seconds(int64(v)) //nolint:gosec // as protobuf has it
+			info.Retention = Seconds(int64(v)) //nolint:gosec // as protobuf has it
 		case messageGroup:
 			info.Group = string(text)
 		case messageHeader:
@@ -119,6 +122,22 @@ func readHeader(info *asynq.TaskInfo, b []byte) error {
 	}
 	info.Headers[pair[0]] = pair[1]
 	return err
+}
+
+// same reports whether two infos of new tasks say the same. A nil payload is not an empty
+// one: asynq gives them different unique keys.
+func same(a, b *asynq.TaskInfo) bool {
+	return a.ID == b.ID && a.Queue == b.Queue && a.Type == b.Type && a.State == b.State &&
+		bytes.Equal(a.Payload, b.Payload) && (a.Payload == nil) == (b.Payload == nil) &&
+		maps.Equal(a.Headers, b.Headers) && a.MaxRetry == b.MaxRetry && a.Timeout == b.Timeout &&
+		a.Deadline.Equal(b.Deadline) && a.Retention == b.Retention && a.Group == b.Group &&
+		(a.State != asynq.TaskStateScheduled || a.NextProcessAt.Unix() == b.NextProcessAt.Unix())
+}
+
+// Seconds never overflows: the longest duration is asynq's own limit, too.
+func Seconds(v int64) time.Duration {
+	const most = math.MaxInt64 / int64(time.Second)
+	return time.Duration(min(max(v, -most), most)) * time.Second
 }
 
 // fields calls fn for each field of a protobuf message: with its bytes, which share b, or
