@@ -108,7 +108,7 @@ func (t *batchTask) done() bool { return t.where != Nowhere || t.err != nil }
 func (b *batchCall) compose(ctx context.Context, tasks []*asynq.Task, opts []asynq.Option) {
 	for i := range b.tasks {
 		t := &b.tasks[i]
-		if t.call, t.err = b.p.compose(ctx, tasks[i], opts); t.err == nil {
+		if t.err = b.p.compose(ctx, &t.call, tasks[i], opts); t.err == nil {
 			t.err = b.p.twin(t.cmd)
 		}
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/jobspool/jobspool/queue/internal/compose"
 	"github.com/jobspool/jobspool/queue/redistest"
 )
 
@@ -59,7 +60,7 @@ type row struct {
 	want   class
 	there  presence
 
-	orDoubt bool   // the race between reply and end of connection may be lost
+	orDoubt bool // the race between reply and end of connection may be lost
 	unique  bool
 	size    int // of the payload
 }
@@ -80,7 +81,7 @@ type rig struct {
 	other    asynq.RedisConnOpt // in place of opt
 	client   redis.UniversalClient
 	sender   *sender
-	composer *composer
+	composer *compose.Composer
 	tryCtx   func() (context.Context, context.CancelFunc)
 	heal     func()
 }
@@ -125,9 +126,9 @@ func newRig(t *testing.T, args []string) *rig {
 	t.Cleanup(func() { _ = r.admin.Close() })
 	r.check(r.admin.Ping(r.Context()).Err())
 	var err error
-	r.composer, err = newComposer()
+	r.composer, err = compose.New()
 	r.check(err)
-	t.Cleanup(func() { _ = r.composer.close() })
+	t.Cleanup(func() { _ = r.composer.Close() })
 	r.opt = asynq.RedisClientOpt{Addr: r.srv.Addr(), PoolSize: 4}
 	r.tryCtx = func() (context.Context, context.CancelFunc) { return context.WithTimeout(r.Context(), tryFor) }
 	return r
@@ -143,7 +144,7 @@ func (r *rig) run(c row, when int) {
 	}
 	r.connect()
 	if when == warm {
-		_, cmd, err := r.composer.compose(r.Context(), asynq.NewTask("first", nil))
+		_, cmd, err := r.composer.Compose(r.Context(), asynq.NewTask("first", nil))
 		r.check(err)
 		r.check(r.sender.inline(r.Context(), cmd).err)
 		c.fault(r)
@@ -153,7 +154,7 @@ func (r *rig) run(c row, when int) {
 	if c.unique {
 		opts = append(opts, asynq.Unique(time.Minute))
 	}
-	info, cmd, err := r.composer.compose(r.Context(), asynq.NewTask("test", payload), opts...)
+	info, cmd, err := r.composer.Compose(r.Context(), asynq.NewTask("test", payload), opts...)
 	r.check(err)
 
 	ctx, cancel := r.tryCtx()

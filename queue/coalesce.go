@@ -60,7 +60,7 @@ func newCoalescer(one func(context.Context, command) result, batch func(context.
 // send sends a command, once, and waits for the reply until ctx ends.
 func (c *coalescer) send(ctx context.Context, cmd command) result {
 	defer c.inFlight.Add(-1)
-	if c.inFlight.Add(1) <= inlineCallers || cmd.size() >= largeBytes {
+	if c.inFlight.Add(1) <= inlineCallers || cmd.Size() >= largeBytes {
 		return c.one(ctx, cmd)
 	}
 	w := c.enter(ctx, cmd)

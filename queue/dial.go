@@ -31,7 +31,7 @@ func (dialHook) DialHook(next redis.DialHook) redis.DialHook {
 		if err != nil {
 			return failedConn{unsentError{err}}, nil //nolint:nilerr // the connection has it
 		}
-		return withWords(conn), nil
+		return newSocket(conn), nil
 	}
 }
 
@@ -60,46 +60,113 @@ func (c failedConn) SyscallConn() (syscall.RawConn, error) { return nil, c.err }
 // others, and one that Redis does not take breaks the connection that they share.
 const largeBytes = 64 << 10
 
-// wordsConn lets Redis have its last words: when it refuses a command that is still
-// being written, it says why, closes, and the write fails.
-type wordsConn struct {
+// socket is a plain socket as a producer needs it.
+//
+// It lets Redis have its last words: when it refuses a command that is still being
+// written, it says why, closes, and the write fails.
+//
+// And it spares system calls: go-redis sets three deadlines for a command, and looks into
+// the socket before it to see whether it still lives. A socket that has just answered does,
+// and two of the deadlines are the same.
+type socket struct {
 	net.Conn
-	raw syscall.Conn
+	raw syscall.RawConn
+
+	answered time.Time // when it was last read from
+	deadline time.Time // as last set, for reading and writing
 }
 
-// withWords wraps a connection if it is a plain socket.
-func withWords(conn net.Conn) net.Conn {
-	if raw, ok := conn.(syscall.Conn); ok {
-		return wordsConn{Conn: conn, raw: raw}
+// lively is how long a socket that has answered is taken to live. It is short, so that the
+// first job after Redis has gone away mostly finds a dead socket before it is sent, rather
+// than being in doubt.
+const lively = 5 * time.Millisecond
+
+// newSocket wraps a connection if it is a plain socket.
+func newSocket(conn net.Conn) net.Conn {
+	if c, ok := conn.(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			return &socket{Conn: conn, raw: raw}
+		}
 	}
 	return conn
+}
+
+func (s *socket) Read(b []byte) (int, error) {
+	n, err := s.Conn.Read(b)
+	if err == nil {
+		s.answered = time.Now()
+	} else {
+		s.answered = time.Time{}
+	}
+	return n, err
 }
 
 // wordsWait is how long to wait for what Redis has said.
 const wordsWait = 10 * time.Millisecond
 
-func (c wordsConn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	if err == nil || c.SetReadDeadline(time.Now().Add(wordsWait)) != nil {
+func (s *socket) Write(b []byte) (int, error) {
+	n, err := s.Conn.Write(b)
+	if err == nil {
+		return n, nil
+	}
+	s.answered = time.Time{}
+	if s.Conn.SetReadDeadline(time.Now().Add(wordsWait)) != nil {
 		return n, err
 	}
 	words := make([]byte, 512)
-	if k, rerr := c.Read(words); rerr == nil {
+	if k, rerr := s.Conn.Read(words); rerr == nil {
 		if line, _, whole := strings.Cut(string(words[:k]), "\r\n"); whole && strings.HasPrefix(line, "-") {
-			return n, lastWords(line[1:])
+			return n, lastWordsError(line[1:])
 		}
 	}
 	return n, err
 }
 
-// SyscallConn is what go-redis looks for to see whether the connection still lives.
-func (c wordsConn) SyscallConn() (syscall.RawConn, error) { return c.raw.SyscallConn() }
+// SetDeadline is called by go-redis before it looks whether the socket lives, with no
+// deadline.
+func (s *socket) SetDeadline(t time.Time) error {
+	if t.IsZero() && s.lives() {
+		return nil
+	}
+	s.deadline = t
+	return s.Conn.SetDeadline(t)
+}
 
-// lastWords is the reply of a Redis that has closed the connection upon a command. It
+// SetWriteDeadline sets the deadline for reading, too: go-redis is about to set it, mostly
+// to the same time.
+func (s *socket) SetWriteDeadline(t time.Time) error { return s.SetReadDeadline(t) }
+
+// SetReadDeadline sets both deadlines, if they are not the same already.
+func (s *socket) SetReadDeadline(t time.Time) error {
+	if t.Equal(s.deadline) {
+		return nil
+	}
+	s.deadline = t
+	return s.Conn.SetDeadline(t)
+}
+
+func (s *socket) lives() bool {
+	return !s.answered.IsZero() && time.Since(s.answered) < lively
+}
+
+// SyscallConn is what go-redis looks into the socket with.
+func (s *socket) SyscallConn() (syscall.RawConn, error) {
+	if s.lives() {
+		return livelySocket{s.raw}, nil
+	}
+	return s.raw, nil
+}
+
+// livelySocket does not look.
+type livelySocket struct{ syscall.RawConn }
+
+func (livelySocket) Read(func(fd uintptr) bool) error { return nil }
+
+// lastWordsError is the reply of a Redis that has closed the connection upon a command. It
 // belongs to the last command written, which of several nobody can tell.
-type lastWords string
+type lastWordsError string
 
-func (w lastWords) Error() string { return string(w) }
+func (w lastWordsError) Error() string { return string(w) }
 
 // RedisError marks it as one of redis.Error.
-func (lastWords) RedisError() {}
+func (lastWordsError) RedisError() {}

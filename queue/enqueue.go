@@ -52,32 +52,34 @@ func (p *Producer) Enqueue(task *asynq.Task, opts ...asynq.Option) (*asynq.TaskI
 // wraps both causes, [ErrMaybeEnqueued] if Redis may have the job, [ErrMaybeStored] if the
 // disk may, [ErrFull] if that has no room.
 func (p *Producer) EnqueueContext(ctx context.Context, task *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, error) {
-	var n notes
-	info, err := p.enqueue(ctx, task, opts, &n)
-	p.deliver(n)
-	return info, err
+	var c call
+	err := p.enqueue(ctx, &c, task, opts)
+	p.deliver(c.notes)
+	if err != nil {
+		return nil, err
+	}
+	return c.info, nil
 }
 
-func (p *Producer) enqueue(ctx context.Context, task *asynq.Task, opts []asynq.Option, n *notes) (*asynq.TaskInfo, error) {
+func (p *Producer) enqueue(ctx context.Context, c *call, task *asynq.Task, opts []asynq.Option) error {
 	p.running.RLock()
 	defer p.running.RUnlock()
 	if err := p.accepts(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	own, err := readOptions(opts)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	c, err := p.compose(ctx, task, opts)
-	if err != nil {
-		return nil, err
+	if err := p.compose(ctx, c, task, opts); err != nil {
+		return err
 	}
-	where, err := p.place(ctx, &c, own, n)
+	where, err := p.place(ctx, c, own, &c.notes)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	own.report(where)
-	return c.info, nil
+	return nil
 }
 
 // accepts returns an error if the Producer takes no jobs; running is held.
@@ -100,36 +102,38 @@ type call struct {
 	task   *asynq.Task // nil: composed elsewhere, and its id counts as the caller's own
 	opts   []asynq.Option
 	minted bool // asynq has surely invented the id
+
+	notes notes // of a call on its own
 }
 
 // compose makes a call of a task, with Config.DedupeWindow as the least retention of a
 // task whose id asynq mints.
-func (p *Producer) compose(ctx context.Context, task *asynq.Task, opts []asynq.Option) (call, error) {
-	if err := checkTask(task); err != nil {
-		return call{}, err
-	}
+func (p *Producer) compose(ctx context.Context, c *call, task *asynq.Task, opts []asynq.Option) error {
 	if task != nil {
+		if err := checkTask(task); err != nil {
+			return err
+		}
 		if err := p.fits(task.Type(), task.Payload(), task.Headers()); err != nil {
-			return call{}, err
+			return err
 		}
 	}
-	info, cmd, err := p.composer.Compose(ctx, task, opts...)
-	if err != nil {
-		return call{}, err
+	var err error
+	if c.info, c.cmd, err = p.composer.Compose(ctx, task, opts...); err != nil {
+		return err
 	}
-	c := call{info: info, cmd: cmd, task: task, opts: opts}
-	if info.Retention < p.cfg.DedupeWindow {
+	c.task, c.opts = task, opts
+	if c.info.Retention < p.cfg.DedupeWindow {
 		longer := append(opts[:len(opts):len(opts)], asynq.Retention(p.cfg.DedupeWindow))
 		info, cmd, err := p.composer.Compose(ctx, task, longer...)
 		if err != nil {
-			return call{}, err
+			return err
 		}
 		if c.minted = info.ID != c.info.ID; c.minted {
 			c.info, c.cmd, c.opts = info, cmd, longer
 		}
 	}
 	c.at = time.Now()
-	return c, nil
+	return nil
 }
 
 // fits returns ErrTooLarge for a task that is too large.

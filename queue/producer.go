@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,8 +48,8 @@ func New(cfg Config) (*Producer, error) {
 	if err != nil {
 		return nil, redisError(err)
 	}
-	if cfg.Target == "" {
-		cfg.Target = target
+	if cfg.Target = cmp.Or(cfg.Target, target); cfg.Target == "" {
+		return nil, errors.Join(errors.New("queue: Config.Target is required with a Sentinel client: it does not tell its master's name"), client.Close())
 	}
 	p.sender.use(client)
 	p.breakers = newBreakers(p.sender.cluster != nil)

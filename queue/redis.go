@@ -26,10 +26,14 @@ const (
 	idleTimeout = 5 * time.Minute
 )
 
-// FromClient makes a Config.Redis of a client of the caller's: its address, TLS
-// and credentials are copied into a client of the Producer's own, with the few
-// settings a producer needs. The caller's client is neither used nor closed. It
-// may be a *redis.Client, not one of a Sentinel, or a *redis.ClusterClient.
+// FromClient makes a Config.Redis of a client of the caller's, a *redis.Client or a
+// *redis.ClusterClient: its options (address, dialer, TLS, credentials, database) are
+// copied into a client of the Producer's own, with the few settings a producer needs. Its
+// hooks are not copied. The caller's client is neither used nor closed.
+//
+// One of redis.NewFailoverClient is different: its options do not name the master, so
+// Config.Target is required; and it is asked for the master's address, so it must stay
+// open for as long as the Producer is. asynq.RedisFailoverClientOpt needs neither.
 func FromClient(client redis.UniversalClient) asynq.RedisConnOpt {
 	return clientOpt{client}
 }
@@ -74,14 +78,18 @@ func connect(opt asynq.RedisConnOpt, connected func()) (client redis.UniversalCl
 	return nil, "", fmt.Errorf("is a %T; use one of asynq's options or queue.FromClient", opt)
 }
 
+// sentinelAddr is what go-redis has in place of an address where a dialer asks Sentinel.
+const sentinelAddr = "FailoverClient"
+
 func connectLike(client redis.UniversalClient, connected func()) (redis.UniversalClient, string, error) {
 	switch c := client.(type) {
 	case *redis.Client:
 		opts := *c.Options()
-		if opts.Addr == "FailoverClient" { // go-redis's name for it; its dialer ends with the client
-			return nil, "", errors.New("is a Sentinel client; use asynq.RedisFailoverClientOpt")
+		client, target, err := connectServer(&opts, connected)
+		if c.Options().Addr == sentinelAddr {
+			target = ""
 		}
-		return connectServer(&opts, connected)
+		return client, target, err
 	case *redis.ClusterClient:
 		opts := *c.Options()
 		return connectCluster(&opts, connected)
@@ -90,7 +98,9 @@ func connectLike(client redis.UniversalClient, connected func()) (redis.Universa
 }
 
 func connectServer(o *redis.Options, connected func()) (redis.UniversalClient, string, error) {
-	if o.Network == "unix" || strings.HasPrefix(o.Addr, "/") {
+	if o.Addr == sentinelAddr {
+		o.Network = "tcp"
+	} else if o.Network == "unix" || strings.HasPrefix(o.Addr, "/") {
 		o.Network = "unix"
 	} else {
 		o.Addr = withPort(o.Addr, "6379")

@@ -280,8 +280,8 @@ func pipeline(ctx context.Context, server redis.UniversalClient, cmds []command)
 	results := make([]result, len(cmds))
 	for i, r := range replies {
 		results[i] = read(r)
-		if words := lastWords(""); len(cmds) > 1 && errors.As(results[i].err, &words) {
-			results[i].err = fmt.Errorf("the connection was closed upon one of %d commands: %s", len(cmds), words)
+		if words := lastWordsError(""); len(cmds) > 1 && errors.As(results[i].err, &words) {
+			results[i].err = fmt.Errorf("the connection was closed upon one of %d commands: %v", len(cmds), words) //nolint:errorlint // no answer to this one
 		}
 	}
 	return results

@@ -137,7 +137,8 @@ func (c *Composer) capture(ctx context.Context, got *capture, task *asynq.Task, 
 		mu.Lock()
 		defer mu.Unlock()
 	}
-	return c.client.EnqueueContext(context.WithValue(ctx, captureKey{}, got), task, opts...)
+	got.Context = ctx
+	return c.client.EnqueueContext(got, task, opts...) //nolint:contextcheck // got is ctx with a place for the answer
 }
 
 // Mints reports whether asynq invents the task's id, by composing it once more: a
@@ -217,12 +218,12 @@ func (c *Composer) learnKind(state asynq.TaskState, keys []string, unique bool, 
 		return fmt.Errorf("keys %q, expected %q", rest, keys)
 	}
 	c.scripts[got.sha] = s
-	return c.learnMessage(s, got, info)
+	return c.learnMessage(s, &got, info)
 }
 
 // learnMessage finds the encoded task and its time among the arguments, and checks that
 // what is read off them is what asynq says.
-func (c *Composer) learnMessage(s *Script, got capture, want *asynq.TaskInfo) error {
+func (c *Composer) learnMessage(s *Script, got *capture, want *asynq.TaskInfo) error {
 	s.message, s.processAt = -1, -1
 	for i, a := range got.args {
 		switch a := a.(type) {

@@ -8,16 +8,36 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// capture is what the offline client was asked to run. It travels in the context,
-// which asynq hands through.
+// capture is what the offline client was asked to run. It travels as the context of the
+// call, which asynq hands through.
 type capture struct {
+	context.Context //nolint:containedctx // it is one
+
 	sha, source string
 	keys        []string
 	args        []any
 	learn       bool // answer NOSCRIPT once, so that asynq shows the source
+	reply       redis.Cmd
 }
 
 type captureKey struct{}
+
+// Value returns the capture itself for its key.
+func (c *capture) Value(key any) any {
+	if key == (captureKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// captureOf returns the capture that a call travels with.
+func captureOf(ctx context.Context) *capture {
+	if c, ok := ctx.(*capture); ok {
+		return c
+	}
+	c, _ := ctx.Value(captureKey{}).(*capture)
+	return c
+}
 
 // offline is a redis.UniversalClient for asynq's enqueue path. It answers for
 // Redis and never dials; whatever else asynq might call fails with errOffline.
@@ -41,31 +61,35 @@ func (offline) SAdd(ctx context.Context, _ string, _ ...any) *redis.IntCmd {
 
 // EvalSha keeps what asynq would have sent and answers that it was enqueued.
 func (offline) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
-	cmd := redis.NewCmd(ctx)
-	got, ok := ctx.Value(captureKey{}).(*capture)
+	got := captureOf(ctx)
 	switch {
-	case !ok:
-		cmd.SetErr(errOffline)
+	case got == nil:
+		return noCapture(ctx)
 	case got.learn && got.source == "":
 		got.sha = sha
-		cmd.SetErr(noScriptError{})
+		got.reply.SetErr(noScriptError{})
 	default:
 		got.sha, got.keys, got.args = sha, keys, args
-		cmd.SetVal(int64(1))
+		got.reply.SetVal(int64(1))
 	}
-	return cmd
+	return &got.reply
 }
 
 // Eval is what asynq calls with the source of a script that Redis does not know.
-func (o offline) Eval(ctx context.Context, source string, keys []string, args ...any) *redis.Cmd {
-	cmd := redis.NewCmd(ctx)
-	got, ok := ctx.Value(captureKey{}).(*capture)
-	if !ok {
-		cmd.SetErr(errOffline)
-		return cmd
+func (offline) Eval(ctx context.Context, source string, keys []string, args ...any) *redis.Cmd {
+	got := captureOf(ctx)
+	if got == nil {
+		return noCapture(ctx)
 	}
 	got.source, got.keys, got.args = source, keys, args
-	cmd.SetVal(int64(1))
+	got.reply.SetErr(nil)
+	got.reply.SetVal(int64(1))
+	return &got.reply
+}
+
+func noCapture(ctx context.Context) *redis.Cmd {
+	cmd := redis.NewCmd(ctx)
+	cmd.SetErr(errOffline)
 	return cmd
 }
 
