@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // capture is what the offline client was asked to run. It travels as the context of the
@@ -48,7 +49,8 @@ var errOffline = errors.New("queue: the composing client has no connection")
 func newOffline() offline {
 	return offline{redis.NewClient(&redis.Options{
 		Addr: "offline", MaxRetries: -1, DialerRetries: 1, PoolSize: 1,
-		Dialer: func(context.Context, string, string) (net.Conn, error) { return nil, errOffline },
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}, // it has a goroutine
+		Dialer:                   func(context.Context, string, string) (net.Conn, error) { return nil, errOffline },
 	})}
 }
 
