@@ -8,6 +8,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/jobspool/jobspool/queue/internal/intake"
 	"github.com/jobspool/jobspool/spool"
 )
 
@@ -70,7 +71,7 @@ func (p *Producer) enqueueBatch(ctx context.Context, tasks []*asynq.Task, opts [
 	if err := p.accepts(ctx); err != nil {
 		return nil, err
 	}
-	own, err := readOptions(opts)
+	own, err := intake.ReadOptions(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +167,7 @@ func (b *batchCall) shelve(ctx context.Context, tasks []batchTask) {
 		if t.done() {
 			continue
 		}
-		if t.job, t.err = b.p.job(ctx, &t.call, b.own, t.redisErr); t.err == nil && b.own.noSpool {
+		if t.job, t.err = b.p.job(ctx, &t.call, b.own, t.redisErr); t.err == nil && b.own.NoSpool {
 			t.err = unavailable(t.job, because(t.redisErr, t.stopped))
 		}
 		if t.err == nil {
@@ -219,7 +220,7 @@ func (b *batchCall) answer() ([]*asynq.TaskInfo, error) {
 		infos[i] = t.info
 		worst = max(worst, t.where)
 	}
-	b.own.report(worst)
+	b.own.Report(int(worst))
 	if failed {
 		return infos, &BatchError{Errs: errs}
 	}

@@ -22,21 +22,52 @@
 // the same task id. New checks that asynq speaks as expected, and answers
 // [ErrIncompatible] if not.
 //
+// Up to eight commands at a time go to Redis from their callers' goroutines, each over a
+// connection of its own. More are coalesced into pipelines by two goroutines, so that
+// however many callers wait for a server that does not answer, ten attempts at it are all
+// there is. A caller leaves when its budget is over: its job goes to the spool, in doubt if
+// its command may have been sent.
+//
 // # In doubt
 //
-// An attempt that gets no reply may have reached Redis. The client never sends
-// twice by itself, so one error means one attempt; the job is spooled and replayed
+// An attempt that gets no reply may have reached Redis, now or later. The client never
+// sends twice by itself, so one error means one attempt; the job is spooled and replayed
 // with the id it had, and Redis refuses the second copy for as long as it knows the
-// first: until the job is completed, or until its retention has passed.
+// first: until the job is completed, or until its retention has passed, which
+// Config.DedupeWindow gives a floor to. What an error of an attempt means is one of
+//
+//	in doubt      no reply, and whatever is not known to be one of the others
+//	not written   refused and failed dials, and replies that mean that Redis takes no
+//	              writes now: an outage
+//	denied        this user may not write this queue's keys: an outage of the queue
+//	odd           another error of the script, which may have done half its work: an
+//	              outage of the queue
+//	refused       the task is larger than Redis takes: an error to the caller
 //
 // # Outage
 //
 // Refused and reset connections, timeouts, LOADING, READONLY, MASTERDOWN,
 // CLUSTERDOWN, OOM, MISCONF, NOREPLICAS, BUSY and refused credentials are an
-// outage. In an outage Enqueue does not try Redis; only the replayer does, every 0.5
-// to 1 s, with its oldest record, or with SET asynq:{queue}:spool:probe when it has
-// none. The first write that Redis takes ends the outage. One line is logged when
-// it begins and one when it ends.
+// outage: of all queues where there is one server or a Sentinel's master, of the queue on
+// Cluster, where a queue is one slot. A queue can also have an outage of its own, see
+// above. An attempt that was cut short by its caller's own deadline counts only when three
+// in a row were.
+//
+// In an outage Enqueue does not try Redis; only the replayer does, every 0.5 to 1 s, with
+// the oldest record that the outage stops, or with SET asynq:{queue}:spool:probe when
+// there is none. The first write that Redis takes ends the outage. One line is logged when
+// it begins and one when it ends, and Config.OnStateChange is called.
+//
+// # Twins
+//
+// While a job lies in the spool, the Producer refuses others with its unique lock, and
+// others with its id if the caller chose that, as Redis would: with
+// [asynq.ErrDuplicateTask] and [asynq.ErrTaskIDConflict]. It knows what it spooled itself
+// and what it adopted. Of twins that two processes have spooled, the replay lets one
+// through.
+//
+// asynq takes a unique lock before it sees that the id exists, and would leave it behind:
+// it is given back (H8).
 //
 // # Replay
 //
@@ -50,8 +81,11 @@
 //	                                       are equal, else a dead letter
 //	lock held under this id                already there
 //	lock held under another id             superseded
-//	an error that speaks of the record     three tries, then a dead letter
-//	no answer, or an outage                stays pending
+//	an odd error, and Redis took another   three tries, then a dead letter
+//	job of the queue or a probe
+//	longer in the spool than MaxSpoolAge   dead letter, without being sent
+//	no answer, or an outage                stays pending; where Redis then takes a probe,
+//	                                       three tries, too
 //
 // While the spool is being replayed new jobs go to Redis at once: fresh first.
 //
@@ -63,13 +97,19 @@
 // left, and not at all when that is less than a second. The time since which a task
 // is pending, which asynq's tools show as latency, counts from the replay.
 //
+// # Clients
+//
+// The Producer has a client of its own, whose settings make one error mean one attempt: no
+// retries, one dial, deadlines of the context. On Cluster commands go straight to the
+// client of the server that has the queue, because a Cluster client sends again what got no
+// reply, whatever its settings (H65); where the slots are is looked up again after MOVED
+// and while an outage lasts (H66). A dial that failed is handed to go-redis as a connection
+// that fails, which keeps go-redis from logging a line for each, and from answering with
+// an old error for a second after Redis is back (H17).
+//
 // # What is not here yet
 //
-// Twins of a job that only lies in the spool are not refused while it lies there: the
-// second of two with the same unique key is superseded at the replay, and the second
-// with the same id is already there or a dead letter. There is one breaker for all
-// queues: a missing permission on one queue's keys, or one Cluster node that is down,
-// sends all jobs to the spool until it is mended. On Cluster go-redis may send a
-// command twice when a connection breaks: the id makes that harmless, but the caller
-// of a unique task may get asynq.ErrDuplicateTask for its own job.
+// A job whose script failed inside is not repaired but becomes a dead letter at its second
+// try. When one server of a Cluster hangs, the tries to reach it slow down the replay of the
+// others' queues.
 package queue

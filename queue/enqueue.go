@@ -8,6 +8,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/jobspool/jobspool/queue/internal/intake"
 	"github.com/jobspool/jobspool/spool"
 )
 
@@ -67,7 +68,7 @@ func (p *Producer) enqueue(ctx context.Context, c *call, task *asynq.Task, opts 
 	if err := p.accepts(ctx); err != nil {
 		return err
 	}
-	own, err := readOptions(opts)
+	own, err := intake.ReadOptions(opts)
 	if err != nil {
 		return err
 	}
@@ -78,7 +79,7 @@ func (p *Producer) enqueue(ctx context.Context, c *call, task *asynq.Task, opts 
 	if err != nil {
 		return err
 	}
-	own.report(where)
+	own.Report(int(where))
 	return nil
 }
 
@@ -110,7 +111,7 @@ type call struct {
 // task whose id asynq mints.
 func (p *Producer) compose(ctx context.Context, c *call, task *asynq.Task, opts []asynq.Option) error {
 	if task != nil {
-		if err := checkTask(task); err != nil {
+		if err := intake.CheckTask(task); err != nil {
 			return err
 		}
 		if err := p.fits(task.Type(), task.Payload(), task.Headers()); err != nil {
@@ -138,15 +139,7 @@ func (p *Producer) compose(ctx context.Context, c *call, task *asynq.Task, opts 
 
 // fits returns ErrTooLarge for a task that is too large.
 func (p *Producer) fits(typename string, payload []byte, headers map[string]string) error {
-	limit := p.cfg.MaxTaskBytes
-	size := len(typename) + len(payload)
-	for k, v := range headers {
-		size += len(k) + len(v)
-	}
-	if limit >= 0 && size > limit {
-		return fmt.Errorf("%w: %d bytes of type, payload and headers, the limit is %d", ErrTooLarge, size, limit)
-	}
-	return nil
+	return intake.CheckSize(p.cfg.MaxTaskBytes, typename, payload, headers)
 }
 
 // mints reports whether asynq invented the id of a call.
@@ -241,7 +234,7 @@ func (p *Producer) answered(ctx context.Context, c *call, v verdict) (Where, err
 // without one because of an open breaker.
 func (p *Producer) shelve(ctx context.Context, c *call, own ownOptions, stopped *breaker, redisErr error, n *notes) (Where, error) {
 	j, err := p.job(ctx, c, own, redisErr)
-	if err == nil && own.noSpool {
+	if err == nil && own.NoSpool {
 		err = unavailable(j, because(redisErr, stopped))
 	}
 	if err != nil {
@@ -270,8 +263,8 @@ func (p *Producer) job(ctx context.Context, c *call, own ownOptions, redisErr er
 	j := newJob(c.info, c.cmd, c.at)
 	j.OwnID = !p.mints(ctx, c)
 	j.InDoubt, j.HalfDone = why == inDoubt || why == odd, why == odd
-	if own.maxAge > 0 {
-		j.Expires = c.at.Add(own.maxAge)
+	if own.MaxAge > 0 {
+		j.Expires = c.at.Add(own.MaxAge)
 	}
 	return j, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/jobspool/jobspool/queue/internal/compose"
+	"github.com/jobspool/jobspool/queue/internal/intake"
 )
 
 var (
@@ -26,7 +27,7 @@ var (
 
 	// ErrTooLarge is wrapped by an error of Enqueue for a task that is larger than
 	// Config.MaxTaskBytes or than Redis takes. Nothing was written.
-	ErrTooLarge = errors.New("queue: the task is too large")
+	ErrTooLarge = intake.ErrTooLarge
 
 	// ErrUnavailable is wrapped by an error of Enqueue with the option NoSpool when
 	// Redis cannot be reached.

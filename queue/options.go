@@ -3,10 +3,11 @@ package queue
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"time"
 
 	"github.com/hibiken/asynq"
+
+	"github.com/jobspool/jobspool/queue/internal/intake"
 )
 
 // Where tells where a job is.
@@ -77,55 +78,23 @@ func (d maxSpoolAge) String() string       { return fmt.Sprintf("MaxSpoolAge(%v)
 func (maxSpoolAge) Type() asynq.OptionType { return maxSpoolAgeOpt }
 func (d maxSpoolAge) Value() any           { return time.Duration(d) }
 
-// ownOptions are the options of ours that a call was given.
-type ownOptions struct {
-	where   *Where
-	noSpool bool
-	maxAge  time.Duration // zero: no bound
+func (o reportTo) Apply(to *intake.Options) error {
+	to.Where = (*int)(o.where)
+	to.Report(int(Nowhere))
+	return nil
 }
 
-func readOptions(opts []asynq.Option) (o ownOptions, err error) {
-	for _, opt := range opts {
-		switch opt := opt.(type) {
-		case reportTo:
-			o.where = opt.where
-			o.report(Nowhere)
-		case noSpool:
-			o.noSpool = true
-		case maxSpoolAge:
-			if o.maxAge = time.Duration(opt).Truncate(time.Millisecond); o.maxAge <= 0 {
-				return o, errors.New("queue: MaxSpoolAge must be at least a millisecond")
-			}
-		}
-	}
-	return o, nil
+func (noSpool) Apply(to *intake.Options) error {
+	to.NoSpool = true
+	return nil
 }
 
-func (o ownOptions) report(w Where) {
-	if o.where != nil {
-		*o.where = w
-	}
-}
-
-// checkTask returns an error if the task itself was given an option of ours, which asynq
-// would keep to itself: its options are private, but their Go types can be seen.
-func checkTask(task *asynq.Task) error {
-	if task == nil {
-		return nil // asynq has words for that
-	}
-	opts := reflect.ValueOf(task).Elem().FieldByName("opts")
-	if !opts.IsValid() || opts.Kind() != reflect.Slice {
-		return nil
-	}
-	for i := range opts.Len() {
-		opt := opts.Index(i)
-		if opt.Kind() != reflect.Interface || opt.IsNil() {
-			continue
-		}
-		switch t := opt.Elem().Type(); t {
-		case reflect.TypeFor[reportTo](), reflect.TypeFor[noSpool](), reflect.TypeFor[maxSpoolAge]():
-			return fmt.Errorf("queue: %s is an option of Enqueue, not of asynq.NewTask", t.Name())
-		}
+func (d maxSpoolAge) Apply(to *intake.Options) error {
+	if to.MaxAge = time.Duration(d).Truncate(time.Millisecond); to.MaxAge <= 0 {
+		return errors.New("queue: MaxSpoolAge must be at least a millisecond")
 	}
 	return nil
 }
+
+// ownOptions are the options of ours that a call was given.
+type ownOptions = intake.Options
