@@ -174,7 +174,7 @@ func (s *Spool) commitFailed(seg *segment, records []encoded, cause error) error
 // append adds records in one commit.
 func (s *segment) append(records []encoded, room *room) error {
 	record, twin := s.header.ties().of(kindRecord), s.header.ties().of(kindTwin)
-	return s.commit(appendCost(records)+slack(), room, func(tx *bolt.Tx, st *state) error {
+	err := s.commit(appendCost(records)+s.tail.cost()+slack(), room, func(tx *bolt.Tx, st *state) error {
 		b := tx.Bucket([]byte(bucketRecords))
 		b.FillPercent = fillPercent
 		for i := range records {
@@ -194,6 +194,31 @@ func (s *segment) append(records []encoded, room *room) error {
 		}
 		return nil
 	})
+	if err == nil {
+		s.tail.add(records)
+	}
+	return err
+}
+
+// tail is the sizes of the last records of a segment: those that may share a page with the
+// next one, and are written again with it. bbolt splits a page only when it holds more than
+// four, however large they are.
+type tail [4]int64
+
+func (t *tail) add(records []encoded) {
+	for i := range records {
+		copy(t[:], t[1:])
+		t[len(t)-1] = int64(len(records[i].value))
+	}
+}
+
+// cost is how many bytes of pages they take at most.
+func (t *tail) cost() int64 {
+	cost := int64(0)
+	for _, n := range t {
+		cost += n + int64(os.Getpagesize())
+	}
+	return cost
 }
 
 // appendCost is how many bytes of pages a commit of these records takes at most: the

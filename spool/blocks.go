@@ -30,6 +30,15 @@ func slack() int64 { return 16 * int64(os.Getpagesize()) }
 type blocks struct {
 	used, zeroed int64
 	size         atomic.Int64
+
+	promised int64 // end of what the last reserve was asked for
+	overrun  int64 // the most by which a commit went beyond that; ought to be 0
+}
+
+// now notes how much bbolt uses after a commit.
+func (b *blocks) now(used int64) {
+	b.overrun = max(b.overrun, used-b.promised)
+	b.used = used
 }
 
 // check returns an error if the file is shorter than it was: touching what is missing
@@ -50,6 +59,7 @@ func (b *blocks) check(f *os.File) error {
 // ahead; a nil room is for what must be written in any case.
 func (b *blocks) reserve(f *os.File, n int64, room *room) error {
 	want, size := b.used+n, b.size.Load()
+	b.promised = want
 	if want > size {
 		to := want
 		if room != nil {
@@ -66,8 +76,10 @@ func (b *blocks) reserve(f *os.File, n int64, room *room) error {
 		size = to
 	}
 	if room != nil && want > b.zeroed {
-		to := min(size, want+zeroStep)
-		if err := writeZeros(f, b.zeroed, to-b.zeroed); err != nil {
+		// bbolt may have used more than was zeroed: what must be written in any case is
+		// not zeroed first.
+		from, to := max(b.zeroed, b.used), min(size, want+zeroStep)
+		if err := writeZeros(f, from, to-from); err != nil {
 			return orFull(err)
 		}
 		b.zeroed = to

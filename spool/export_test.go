@@ -165,3 +165,14 @@ func (s *Spool) OpenFiles() (n int) {
 	}
 	return n
 }
+
+// Overrun is by how many bytes a commit to one of the Spool's own segments went beyond what
+// was reserved for it.
+func (s *Spool) Overrun() (most int64) {
+	for _, seg := range s.segments(s.own) {
+		seg.update.Lock()
+		most = max(most, seg.blocks.overrun)
+		seg.update.Unlock()
+	}
+	return most
+}

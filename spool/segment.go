@@ -57,6 +57,7 @@ type segment struct {
 	file   *os.File     // db's own
 	header header       // as first read
 	blocks blocks       // of file; changed under update as well
+	tail   tail         // guarded by Spool.active
 }
 
 func segmentName(first uint64) string { return fmt.Sprintf("%016x%s", first, segmentSuffix) }
@@ -255,7 +256,7 @@ func (s *segment) commit(size int64, room *room, fn func(*bolt.Tx, *state) error
 			return err
 		}
 		return db.View(func(tx *bolt.Tx) error {
-			s.blocks.used = tx.Size()
+			s.blocks.now(tx.Size())
 			return nil
 		})
 	})

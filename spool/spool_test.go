@@ -1,11 +1,13 @@
 package spool_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -559,5 +561,58 @@ func TestAFileThatCannotBeRemovedIsNoErrorOfTheSettling(t *testing.T) {
 	}
 	if st := s.Stats(); st.Settled[spool.Delivered] != 5 || st.Pending != 0 {
 		t.Errorf("%+v", st)
+	}
+}
+
+// TestSmallRecordsBehindLargeOnes appends small records into the page of a large one: each
+// such commit writes the large one again. What it takes must be reserved before it, and
+// nothing that is in use may be prepared for use.
+func TestSmallRecordsBehindLargeOnes(t *testing.T) {
+	for _, large := range []int{100 << 10, 1<<20 - 1, 5 << 20} {
+		s := open(t, spool.Options{Dir: t.TempDir(), MaxRecordBytes: 16 << 20})
+		want := 0
+		add := func(n, size int) {
+			for range n {
+				mustAppend(t, s, spool.Record{ID: strconv.Itoa(want), At: time.Now(), Data: bytes.Repeat([]byte{byte(want)}, size)})
+				want++
+			}
+		}
+		for _, larges := range []int{1, 2, 3, 4, 5} {
+			add(9, 10)
+			add(larges, large)
+			add(12, 10)
+		}
+		if over := s.Overrun(); over > 0 {
+			t.Errorf("large %d: %d bytes were used that nobody had reserved", large, over)
+		}
+		wantAll(t, s, want)
+	}
+}
+
+func wantAll(t *testing.T, s *spool.Spool, want int) {
+	t.Helper()
+	got := 0
+	for {
+		entries, err := s.Read(50, 4<<20, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 0 {
+			break
+		}
+		settlements := make([]spool.Settlement, len(entries))
+		for i, e := range entries {
+			if e.ID != strconv.Itoa(got) || e.Data[0] != byte(got) || e.Data[len(e.Data)-1] != byte(got) {
+				t.Fatalf("record %d is %s", got, e.ID)
+			}
+			got++
+			settlements[i] = spool.Settlement{Position: e.Position, Outcome: spool.Delivered}
+		}
+		if err := s.Settle(settlements...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got != want {
+		t.Errorf("%d records, want %d", got, want)
 	}
 }
