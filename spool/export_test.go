@@ -169,6 +169,9 @@ func (s *Spool) OpenFiles() (n int) {
 // Overrun is by how many bytes a commit to one of the Spool's own segments went beyond what
 // was reserved for it.
 func (s *Spool) Overrun() (most int64) {
+	if s.own == nil {
+		return 0
+	}
 	for _, seg := range s.segments(s.own) {
 		seg.update.Lock()
 		most = max(most, seg.blocks.overrun)

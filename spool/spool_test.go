@@ -48,6 +48,9 @@ func open(tb testing.TB, opts spool.Options) *spool.Spool {
 func closeSpool(tb testing.TB, s *spool.Spool) {
 	tb.Helper()
 	checkBooks(tb, s)
+	if n := s.Overrun(); n > 0 {
+		tb.Errorf("a commit took %d bytes that were not reserved for it", n)
+	}
 	if err := s.Close(); err != nil {
 		tb.Error(err)
 	}
