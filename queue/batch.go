@@ -68,10 +68,10 @@ func (p *Producer) EnqueueBatch(ctx context.Context, tasks []*asynq.Task, opts .
 func (p *Producer) enqueueBatch(ctx context.Context, tasks []*asynq.Task, opts []asynq.Option, n *notes) ([]*asynq.TaskInfo, error) {
 	p.running.RLock()
 	defer p.running.RUnlock()
-	if err := p.accepts(ctx); err != nil {
-		return nil, err
+	own, err := intake.ReadOptions(opts) // first: it reports Nowhere
+	if aerr := p.accepts(ctx); aerr != nil {
+		return nil, aerr
 	}
-	own, err := intake.ReadOptions(opts)
 	if err != nil {
 		return nil, err
 	}

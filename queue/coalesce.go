@@ -135,13 +135,14 @@ func (c *coalescer) take() (waiters []*waiter, cmds []command, deadline time.Tim
 	defer c.mu.Unlock()
 	size, n := 0, 0
 	endless := false
+	now := time.Now()
 	for _, w := range c.waiting {
 		if len(cmds) == flushCommands || (size >= flushBytes) {
 			break
 		}
 		n++
-		if w.taken {
-			continue
+		if w.taken || (!w.deadline.IsZero() && !now.Before(w.deadline)) {
+			continue // it has left, or is about to
 		}
 		w.taken = true
 		size += w.cmd.Size()

@@ -128,6 +128,12 @@ func TestReportTo(t *testing.T) {
 	if where, err := report(asynq.Queue("")); where != queue.Nowhere || err == nil {
 		t.Errorf("refused: %v, %v", where, err)
 	}
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	gone := queue.Where(-1)
+	if _, err := p.EnqueueContext(done, asynq.NewTask("t", nil), queue.ReportTo(&gone)); gone != queue.Nowhere || !errors.Is(err, context.Canceled) {
+		t.Errorf("ctx done: %v, %v", gone, err)
+	}
 	if err := r.Freeze(); err != nil {
 		t.Fatal(err)
 	}

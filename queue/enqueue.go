@@ -65,10 +65,10 @@ func (p *Producer) EnqueueContext(ctx context.Context, task *asynq.Task, opts ..
 func (p *Producer) enqueue(ctx context.Context, c *call, task *asynq.Task, opts []asynq.Option) error {
 	p.running.RLock()
 	defer p.running.RUnlock()
-	if err := p.accepts(ctx); err != nil {
-		return err
+	own, err := intake.ReadOptions(opts) // first: it reports Nowhere
+	if aerr := p.accepts(ctx); aerr != nil {
+		return aerr
 	}
-	own, err := intake.ReadOptions(opts)
 	if err != nil {
 		return err
 	}

@@ -15,36 +15,25 @@ type names struct {
 	locks map[string]time.Time // by asynq's key of the lock: until when
 }
 
-// order says which of two twins is noticed first: asynq's scripts look for the lock, the
-// spool for the id.
-type order bool
-
-const (
-	lockFirst order = true
-	idFirst   order = false
-)
-
 func newNames() names {
 	return names{ids: map[string]time.Time{}, locks: map[string]time.Time{}}
 }
 
-// free returns asynq's error if a name of the job is taken.
-func (n names) free(j Job, now time.Time, first order) error {
+// free returns asynq's error if a name of the job is taken, its lock first.
+func (n names) free(j Job, now time.Time) error {
 	until, ok := n.ids[compose.TaskKey(j.Queue, j.ID)]
-	id := ok && (until.IsZero() || now.Before(until))
-	locked := j.Unique && now.Before(n.locks[j.lock])
 	switch {
-	case locked && (first == lockFirst || !id):
+	case j.Unique && now.Before(n.locks[j.lock]):
 		return fmt.Errorf("%w", asynq.ErrDuplicateTask)
-	case id:
+	case ok && (until.IsZero() || now.Before(until)):
 		return fmt.Errorf("%w", asynq.ErrTaskIDConflict)
 	}
 	return nil
 }
 
 // claim takes the names of a job, or returns the error of free.
-func (n names) claim(j Job, now time.Time, first order) error {
-	if err := n.free(j, now, first); err != nil {
+func (n names) claim(j Job, now time.Time) error {
+	if err := n.free(j, now); err != nil {
 		return err
 	}
 	n.ids[compose.TaskKey(j.Queue, j.ID)] = time.Time{}

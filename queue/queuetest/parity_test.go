@@ -177,6 +177,9 @@ func calls(ctx context.Context, s subject) (all []answer) {
 	call(task(), queue.MaxSpoolAge(time.Microsecond))
 	call(asynq.NewTask("t", make([]byte, queue.DefaultMaxTaskBytes)))
 
+	// The largest there is.
+	call(asynq.NewTask("t", make([]byte, queue.DefaultMaxTaskBytes-1)))
+
 	// Twins.
 	id, unique := asynq.TaskID("id"), asynq.Unique(time.Hour)
 	call(task(), id)
@@ -203,8 +206,6 @@ func calls(ctx context.Context, s subject) (all []answer) {
 	tasks := []*asynq.Task{task(), task(asynq.TaskID("b")), nil, task(id), task(asynq.TaskID("b")), task(unique), task(queue.NoSpool())}
 	all = append(all, s.batch(ctx, tasks), s.batch(ctx, tasks, queue.NoSpool()), s.batch(ctx, tasks[:1]), s.batch(ctx, nil),
 		s.batch(ctx, tasks, queue.MaxSpoolAge(0)), answer{err: s.Ping()})
-
-	call(asynq.NewTask("t", make([]byte, queue.DefaultMaxTaskBytes-1)))
 
 	done, cancel := context.WithCancel(ctx)
 	cancel()

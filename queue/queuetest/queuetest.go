@@ -73,7 +73,7 @@ func (f *Fake) SetOutage(on bool) {
 	}
 	if !on {
 		for _, j := range f.jobs[f.waits:] {
-			_ = f.redis.claim(j, time.Now(), lockFirst) // else its names are another's
+			_ = f.redis.claim(j, time.Now()) // else its names are another's
 		}
 		f.spool = newNames()
 	}
@@ -183,13 +183,14 @@ func (f *Fake) Close() error {
 
 // beginLocked checks a call, apart from its tasks.
 func (f *Fake) beginLocked(ctx context.Context, opts []asynq.Option) (intake.Options, error) {
-	if f.closed {
-		return intake.Options{}, queue.ErrClosed
+	own, err := intake.ReadOptions(opts) // first: it reports Nowhere
+	switch {
+	case f.closed:
+		return own, queue.ErrClosed
+	case ctx.Err() != nil:
+		return own, ctx.Err()
 	}
-	if err := ctx.Err(); err != nil {
-		return intake.Options{}, err
-	}
-	return intake.ReadOptions(opts)
+	return own, err
 }
 
 // enqueueLocked keeps one task. Its order of checks is a Producer's.
@@ -217,16 +218,16 @@ func (f *Fake) claimLocked(j *Job) error {
 	now := time.Now()
 	if !f.outage {
 		j.Where = queue.InRedis
-		return f.redis.claim(*j, now, lockFirst)
+		return f.redis.claim(*j, now)
 	}
-	if err := f.spool.free(*j, now, idFirst); err != nil {
+	if err := f.spool.free(*j, now); err != nil {
 		return err
 	}
 	if j.NoSpool {
 		return fmt.Errorf("queue: enqueue %s: %w: %w", j.ID, queue.ErrUnavailable, errOutage)
 	}
 	j.Where = queue.InSpool
-	return f.spool.claim(*j, now, idFirst)
+	return f.spool.claim(*j, now)
 }
 
 // check is what a Producer checks of a task before asynq does.
