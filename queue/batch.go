@@ -142,7 +142,7 @@ func (b *batchCall) send(ctx context.Context, tasks []batchTask) {
 	if len(sent) == 0 {
 		return
 	}
-	attemptCtx, shortened, cancel := b.p.budget(ctx)
+	attemptCtx, shortened, cancel := b.p.budget.of(ctx)
 	defer cancel()
 	told := map[*breaker]bool{} // of the failure of this one attempt
 	for i, r := range b.p.sender.batch(attemptCtx, cmds) {

@@ -140,22 +140,5 @@ func (c Config) maxRecordBytes() int {
 	return max(c.MaxTaskBytes+beside, spool.DefaultMaxRecordBytes)
 }
 
-// reserve is what an attempt leaves of the caller's deadline for the disk.
-const reserve = 100 * time.Millisecond
-
-// budget returns how long an attempt may take, and whether the caller's deadline
-// made it shorter than the timeout. left is the time to that deadline, negative
-// for none.
-func budget(timeout, left time.Duration) (d time.Duration, shortened bool) {
-	if left < 0 {
-		return timeout, false
-	}
-	d = max(left-reserve, left/2)
-	if timeout >= 0 && timeout <= d {
-		return timeout, false
-	}
-	return d, true
-}
-
 // redisError prefixes what is wrong with Config.Redis.
 func redisError(err error) error { return fmt.Errorf("queue: Config.Redis %w", err) }

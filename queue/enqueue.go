@@ -184,26 +184,11 @@ func twinError(err error) error {
 
 // attempt sends the job to Redis within the budget and tells the breaker.
 func (p *Producer) attempt(ctx context.Context, at pass, cmd command, n *notes) result {
-	ctx, shortened, cancel := p.budget(ctx)
+	ctx, shortened, cancel := p.budget.of(ctx)
 	defer cancel()
 	r := p.sender.live(ctx, cmd)
 	p.attempted(ctx, at, r.err, shortened, n)
 	return r
-}
-
-// budget bounds a context by the budget of an attempt, and says whether the caller's
-// deadline made that shorter.
-func (p *Producer) budget(ctx context.Context) (limited context.Context, shortened bool, cancel context.CancelFunc) {
-	left := time.Duration(-1)
-	if deadline, ok := ctx.Deadline(); ok {
-		left = max(time.Until(deadline), 0)
-	}
-	limit, shortened := budget(p.cfg.EnqueueTimeout, left)
-	if limit < 0 {
-		return ctx, false, func() {}
-	}
-	limited, cancel = context.WithTimeout(ctx, limit)
-	return limited, shortened, cancel
 }
 
 // attempted tells the breakers how an attempt went.

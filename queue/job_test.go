@@ -87,8 +87,8 @@ func TestBudget(t *testing.T) {
 		{-1, -1, -1, false},
 		{-1, time.Second, 900 * ms, true},
 	} {
-		if got, shortened := budget(c.timeout, c.left); got != c.want || shortened != c.shortened {
-			t.Errorf("budget(%v, %v) = %v, %v; want %v, %v", c.timeout, c.left, got, shortened, c.want, c.shortened)
+		if got, shortened := attemptTime(c.timeout, c.left); got != c.want || shortened != c.shortened {
+			t.Errorf("attemptTime(%v, %v) = %v, %v; want %v, %v", c.timeout, c.left, got, shortened, c.want, c.shortened)
 		}
 	}
 }

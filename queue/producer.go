@@ -26,6 +26,7 @@ type Producer struct {
 	sender   *sender
 	spool    *spool.Spool
 	breakers *breakers
+	budget   budget
 	counters counters
 	replayer *replayer
 	inspect  *asynq.Inspector
@@ -52,6 +53,7 @@ func New(cfg Config) (*Producer, error) {
 		return nil, errors.Join(errors.New("queue: Config.Target is required with a Sentinel client: it does not tell its master's name"), client.Close())
 	}
 	p.sender.use(client)
+	p.budget.limit = cfg.EnqueueTimeout
 	p.breakers = newBreakers(p.sender.cluster != nil)
 	p.cfg, p.inspect = cfg, asynq.NewInspectorFromRedisClient(client)
 	if p.composer, err = compose.New(); err != nil {
