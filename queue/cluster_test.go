@@ -20,11 +20,12 @@ import (
 type tally struct {
 	mu    sync.Mutex
 	ids   map[string][]string // by queue
+	later map[string][]string // of those, what went to the spool
 	where map[string]map[queue.Where]int
 }
 
 func newTally() *tally {
-	return &tally{ids: map[string][]string{}, where: map[string]map[queue.Where]int{}}
+	return &tally{ids: map[string][]string{}, later: map[string][]string{}, where: map[string]map[queue.Where]int{}}
 }
 
 // enqueue enqueues one task and keeps its id. Any error is the test's.
@@ -39,6 +40,9 @@ func (a *tally) enqueue(tb testing.TB, p *queue.Producer, name string, payload [
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ids[name] = append(a.ids[name], info.ID)
+	if where != queue.InRedis {
+		a.later[name] = append(a.later[name], info.ID)
+	}
 	if a.where[name] == nil {
 		a.where[name] = map[queue.Where]int{}
 	}
