@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -47,6 +48,16 @@ func refusing(tb testing.TB) string {
 	must(tb, err)
 	tb.Cleanup(func() { conn.Close() })
 	return conn.LocalAddr().String()
+}
+
+// dialsEnd waits until nobody connects any more: go-redis's pool goes on for up to 5 s
+// after its Close, which would look like a leak.
+func dialsEnd(tb testing.TB) {
+	tb.Helper()
+	stacks := make([]byte, 16<<20)
+	eventually(tb, "no goroutine connects", func() bool {
+		return !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "net.(*netFD).connect(")
+	})
 }
 
 func sentinels(addrs ...string) asynq.RedisFailoverClientOpt {
@@ -230,6 +241,7 @@ func faults() []fault {
 // and a write to the spool, and begins an outage. The next ones make no attempt.
 func TestEnqueueIsBounded(t *testing.T) {
 	t.Parallel()
+	t.Cleanup(func() { dialsEnd(t) })
 	for _, f := range faults() {
 		t.Run(f.name+"/cold", func(t *testing.T) {
 			t.Parallel()
