@@ -263,6 +263,7 @@ func TestEnqueueIsBounded(t *testing.T) {
 				t.Fatalf("not warm: %+v", st)
 			}
 			breaks()
+			rest()
 			f.check(t, p, f.warm)
 		})
 	}

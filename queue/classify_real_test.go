@@ -227,7 +227,7 @@ func (r *rig) connect() {
 		opt = r.opt
 	}
 	r.sender = newSender()
-	client, _, err := connect(opt, r.sender.forget)
+	client, _, err := connect(opt, r.sender.lifetime())
 	r.check(err)
 	r.client = client
 	r.sender.use(client)
@@ -300,10 +300,10 @@ func dialRows() []row {
 		{name: "black hole", fault: func(r *rig) { r.opt.Addr = redistest.BlackHole(r) }, when: cold, want: notWritten, orDoubt: true},
 		{name: "no socket", fault: func(r *rig) { r.opt.Network, r.opt.Addr = "unix", "/nonexistent/redis.sock" }, when: cold, want: notWritten},
 		{name: "closed client", fault: func(r *rig) { r.check(r.client.Close()) }, when: warm, want: notWritten},
-		{name: "pool exhausted", fault: exhaust, when: warm, want: inDoubt},
+		{name: "pool exhausted", fault: exhaust, when: warm, want: notWritten},
 		{name: "deadline before the attempt", fault: func(r *rig) {
 			r.tryCtx = func() (context.Context, context.CancelFunc) { return context.WithTimeout(r.Context(), -1) }
-		}, want: inDoubt},
+		}, want: notWritten},
 		{name: "cancelled in between", fault: func(r *rig) {
 			freezeServer(r)
 			r.tryCtx = func() (context.Context, context.CancelFunc) {

@@ -345,3 +345,45 @@ func TestClusterSeedsThatAreGone(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// TestClusterOtherNodesHang has a budget for a queue whose node is well while the two
+// others do not answer.
+func TestClusterOtherNodesHang(t *testing.T) {
+	t.Parallel()
+	c := redistest.RunCluster(t, redistest.ClusterOptions{Masters: 3, Proxied: true})
+	well := (indexOf(t, c, "asynq:queues") + 1) % 3
+	for i, proxy := range c.Proxies() {
+		if i != well {
+			proxy.Freeze()
+			t.Cleanup(proxy.Thaw)
+		}
+	}
+	for range 6 { // go-redis asks them in random order
+		p := newProducer(t, shortConfig(t, asynq.RedisClusterClientOpt{Addrs: []string{c.Addrs()[well]}}))
+		all := newTally()
+		bounded(t, "the first", shortBudget, func() { all.enqueue(t, p, c.QueueOn(well), nil) })
+		closeProducer(t, p)
+	}
+	dialsEnd(t)
+}
+
+// TestOwnIDWithoutTheSetOfQueues replays a job in doubt whose id the caller chose, with
+// the master of asynq's set of queues dead: what Redis has of it is on its own queue's.
+func TestOwnIDWithoutTheSetOfQueues(t *testing.T) {
+	t.Parallel()
+	c := redistest.RunCluster(t, redistest.ClusterOptions{Masters: 3, Proxied: true})
+	victim := indexOf(t, c, "asynq:queues")
+	at := (victim + 1) % 3
+	name := c.QueueOn(at)
+	p := newProducer(t, queue.Config{Redis: clusterOf(c), SpoolDir: t.TempDir()})
+	newTally().enqueue(t, p, name, nil)
+	lost := c.Proxies()[at].CutAfterReplies(0, redistest.CutFIN)
+	_, err := p.Enqueue(asynq.NewTask("test", nil), asynq.Queue(name), asynq.TaskID("mine"))
+	must(t, err)
+	<-lost
+	must(t, c.Nodes()[victim].Kill())
+	drain(t, p)
+	if st := p.Stats(); st.AlreadyThere != 1 || st.Dead != 0 {
+		t.Errorf("%+v", st)
+	}
+}

@@ -20,7 +20,7 @@ import (
 
 // producerRights are all that a Producer's user needs in Redis. What a Cluster needs
 // besides is "+cluster|slots".
-const producerRights = "~asynq:* +evalsha +eval +exists +hset +lpush +zadd +sadd +set +get +del +sismember +hmget +zscore"
+const producerRights = "~asynq:* +evalsha +eval +exists +hset +lpush +zadd +sadd +set +get +del +hget"
 
 // withUser are the arguments of a server with a user app that has these rights. Its
 // password is secret.
@@ -301,4 +301,26 @@ func replayConflicts(t *testing.T, p *queue.Producer, proxy *redistest.Proxy, th
 		must(t, err)
 	}
 	proxy.Accept()
+}
+
+// TestOwnIDWithoutSADD replays a job in doubt whose id the caller chose, and ten behind it,
+// for a user who may not register queues.
+func TestOwnIDWithoutSADD(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{Args: withUser(strings.ReplaceAll(producerRights, " +sadd", ""))})
+	proxy := redistest.NewProxy(t, r.Addr())
+	p := newProducer(t, queue.Config{
+		Redis: asynq.RedisClientOpt{Addr: proxy.Addr(), Username: "app", Password: "secret"}, SpoolDir: t.TempDir(),
+	})
+	ids := append(enqueue(t, p, 1), "mine")
+	lost := proxy.CutAfterReplies(0, redistest.CutFIN)
+	_, err := p.Enqueue(asynq.NewTask("test", nil), asynq.TaskID("mine"))
+	must(t, err)
+	<-lost
+	ids = append(ids, enqueue(t, p, 10)...)
+	drain(t, p)
+	if st := p.Stats(); st.AlreadyThere != 1 || st.Dead != 0 {
+		t.Errorf("%+v", st)
+	}
+	wantOnce(t, pendingIDs(t, r.Addr()), ids)
 }

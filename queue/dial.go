@@ -21,15 +21,19 @@ func (e unsentError) Timeout() bool { return timedOut(e.err) }
 
 // dialHook hands a failed dial to go-redis as a connection that fails at its first use.
 // go-redis would log a line for each, and after some of them open a breaker of its own,
-// which answers with the old error for up to a second after Redis is back (H17).
-type dialHook struct{}
+// which answers with the old error for up to a second after Redis is back (H17). It also
+// ends dials that go on in the background when the client is closed.
+type dialHook struct{ closing context.Context } //nolint:containedctx // ends with the client
 
 // DialHook is part of redis.Hook.
-func (dialHook) DialHook(next redis.DialHook) redis.DialHook {
+func (h dialHook) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(h.closing, cancel)() //nolint:contextcheck // two ends, one context
 		conn, err := next(ctx, network, addr)
 		if err != nil {
-			return failedConn{unsentError{err}}, nil //nolint:nilerr // the connection has it
+			return failedConn{unsentError{err}}, nil
 		}
 		return newSocket(conn), nil
 	}
@@ -79,7 +83,7 @@ type socket struct {
 // lively is how long a socket that has answered is taken to live. It is short, so that the
 // first job after Redis has gone away mostly finds a dead socket before it is sent, rather
 // than being in doubt.
-const lively = 5 * time.Millisecond
+const lively = time.Millisecond
 
 // newSocket wraps a connection if it is a plain socket.
 func newSocket(conn net.Conn) net.Conn {

@@ -182,6 +182,7 @@ func TestWhenRedisAndTheDiskFailBothAreNamed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		rest()
 		_, err = p.Enqueue(asynq.NewTask("t", []byte("secret")))
 		if !errors.Is(err, os.ErrNotExist) || errors.Is(err, queue.ErrMaybeEnqueued) != frozen || strings.Contains(err.Error(), "secret") {
 			t.Errorf("frozen %v: %v", frozen, err)

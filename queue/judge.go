@@ -1,12 +1,14 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 
-	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
+	"github.com/jobspool/jobspool/queue/internal/compose"
 	"github.com/jobspool/jobspool/spool"
 )
 
@@ -57,17 +59,18 @@ func (r *replayer) judgeError(err error) (spool.Outcome, string, error) {
 
 // judgeConflict compares what Redis holds under an id that the caller chose.
 func (r *replayer) judgeConflict(ctx context.Context, j job) (spool.Outcome, string, error) {
-	there, err := r.p.inspect.GetTaskInfo(j.Queue, j.ID)
+	message, err := r.p.sender.message(ctx, j.Queue, j.ID)
 	switch {
-	case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
+	case errors.Is(err, redis.Nil):
 		return 0, "", errUnclear
-	case err != nil:
-		// asynq's error does not tell an outage from a task that it cannot read.
-		if perr := r.p.sender.probe(ctx, j.Queue); perr != nil {
-			return 0, "", perr
-		}
+	case err != nil && classify(err) != odd:
+		return r.judgeError(err)
+	}
+	typename, payload, ok := compose.TypeAndPayload(message)
+	switch {
+	case !ok:
 		return spool.Dead, "its task id is taken by something that asynq cannot read", nil
-	case there.Type == j.Type && string(there.Payload) == string(j.Payload):
+	case typename == j.Type && bytes.Equal(payload, j.Payload):
 		return spool.AlreadyThere, "", nil
 	}
 	return spool.Dead, "its task id is taken by another task", nil

@@ -214,3 +214,7 @@ func isOrNil(err, want error) bool {
 	}
 	return errors.Is(err, want)
 }
+
+// rest lets the sockets be idle for long enough that it is looked into them before they
+// are used: else a dead one may be found only with a job on it, which is then in doubt.
+func rest() { time.Sleep(10 * time.Millisecond) }

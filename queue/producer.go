@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hibiken/asynq"
-
 	"github.com/jobspool/jobspool/queue/internal/compose"
 	"github.com/jobspool/jobspool/spool"
 )
@@ -29,7 +27,6 @@ type Producer struct {
 	budget   budget
 	counters counters
 	replayer *replayer
-	inspect  *asynq.Inspector
 
 	running sync.RWMutex // held shared by every running call
 	closed  bool         // guarded by running
@@ -45,19 +42,20 @@ func New(cfg Config) (*Producer, error) {
 		return nil, err
 	}
 	p := &Producer{sender: newSender()}
-	client, target, err := connect(cfg.Redis, p.sender.forget)
+	client, target, err := connect(cfg.Redis, p.sender.lifetime())
 	if err != nil {
+		p.sender.stop()
 		return nil, redisError(err)
 	}
-	if cfg.Target = cmp.Or(cfg.Target, target); cfg.Target == "" {
-		return nil, errors.Join(errors.New("queue: Config.Target is required with a Sentinel client: it does not tell its master's name"), client.Close())
-	}
 	p.sender.use(client)
+	if cfg.Target = cmp.Or(cfg.Target, target); cfg.Target == "" {
+		return nil, errors.Join(errors.New("queue: Config.Target is required with a Sentinel client: it does not tell its master's name"), p.sender.close())
+	}
 	p.budget.limit = cfg.EnqueueTimeout
 	p.breakers = newBreakers(p.sender.cluster != nil)
-	p.cfg, p.inspect = cfg, asynq.NewInspectorFromRedisClient(client)
+	p.cfg = cfg
 	if p.composer, err = compose.New(); err != nil {
-		return nil, errors.Join(err, client.Close())
+		return nil, errors.Join(err, p.sender.close())
 	}
 	p.spool, err = spool.Open(spool.Options{
 		Dir: cfg.SpoolDir, Target: cfg.Target, AdoptOnly: cfg.DrainOnly, Logger: cfg.Logger,
@@ -65,7 +63,7 @@ func New(cfg Config) (*Producer, error) {
 		MaxRecordBytes: cfg.maxRecordBytes(),
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("queue: %w", err), p.composer.Close(), client.Close())
+		return nil, errors.Join(fmt.Errorf("queue: %w", err), p.composer.Close(), p.sender.close())
 	}
 	p.replayer = newReplayer(p)
 	go p.replayer.run()
@@ -200,9 +198,9 @@ func (p *Producer) Close() error {
 	var err error
 	select {
 	case <-p.replayer.ended:
-		err = p.sender.client.Close()
+		err = p.sender.close()
 	case <-time.After(closeGrace):
-		err = p.sender.client.Close()
+		err = p.sender.close()
 		<-p.replayer.ended
 	}
 	p.sender.wait()

@@ -44,34 +44,39 @@ type clientOpt struct{ client redis.UniversalClient }
 // options.
 func (o clientOpt) MakeRedisClient() any { return o.client }
 
+// lifetime is what is told of a client's connections.
+type lifetime struct {
+	connected func()          // called for each new one, before any command of ours
+	closing   context.Context //nolint:containedctx // its end is that of all dials
+}
+
 // connect returns a client of the Producer's own and the target's name, which
-// holds no password. It does not dial. It calls connected on every new connection,
-// before any command of ours goes over it.
+// holds no password. It does not dial.
 //
 // One error must mean one attempt (H1, H2): no retries, one dial. A context's
 // deadline holds for the sockets. Nothing but our own commands goes over a new
 // connection (H21, H22).
-func connect(opt asynq.RedisConnOpt, connected func()) (client redis.UniversalClient, target string, err error) {
+func connect(opt asynq.RedisConnOpt, l lifetime) (client redis.UniversalClient, target string, err error) {
 	switch o := opt.(type) {
 	case asynq.RedisClientOpt:
 		return connectServer(&redis.Options{
 			Network: o.Network, Addr: o.Addr, Username: o.Username, Password: o.Password, DB: o.DB,
 			PoolSize: o.PoolSize, TLSConfig: o.TLSConfig,
-		}, connected)
+		}, l)
 	case *asynq.RedisClientOpt:
-		return connect(*o, connected)
+		return connect(*o, l)
 	case asynq.RedisFailoverClientOpt:
-		return connectSentinel(o, connected)
+		return connectSentinel(o, l)
 	case *asynq.RedisFailoverClientOpt:
-		return connect(*o, connected)
+		return connect(*o, l)
 	case asynq.RedisClusterClientOpt:
 		return connectCluster(&redis.ClusterOptions{
 			Addrs: o.Addrs, MaxRedirects: o.MaxRedirects, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
-		}, connected)
+		}, l)
 	case *asynq.RedisClusterClientOpt:
-		return connect(*o, connected)
+		return connect(*o, l)
 	case clientOpt:
-		return connectLike(o.client, connected)
+		return connectLike(o.client, l)
 	case nil:
 		return nil, "", errors.New("is nil")
 	}
@@ -81,23 +86,23 @@ func connect(opt asynq.RedisConnOpt, connected func()) (client redis.UniversalCl
 // sentinelAddr is what go-redis has in place of an address where a dialer asks Sentinel.
 const sentinelAddr = "FailoverClient"
 
-func connectLike(client redis.UniversalClient, connected func()) (redis.UniversalClient, string, error) {
+func connectLike(client redis.UniversalClient, l lifetime) (redis.UniversalClient, string, error) {
 	switch c := client.(type) {
 	case *redis.Client:
 		opts := *c.Options()
-		client, target, err := connectServer(&opts, connected)
+		client, target, err := connectServer(&opts, l)
 		if c.Options().Addr == sentinelAddr {
 			target = ""
 		}
 		return client, target, err
 	case *redis.ClusterClient:
 		opts := *c.Options()
-		return connectCluster(&opts, connected)
+		return connectCluster(&opts, l)
 	}
 	return nil, "", fmt.Errorf("is a client of type %T; a *redis.Client or *redis.ClusterClient can be used", client)
 }
 
-func connectServer(o *redis.Options, connected func()) (redis.UniversalClient, string, error) {
+func connectServer(o *redis.Options, l lifetime) (redis.UniversalClient, string, error) {
 	if o.Addr == sentinelAddr {
 		o.Network = "tcp"
 	} else if o.Network == "unix" || strings.HasPrefix(o.Addr, "/") {
@@ -108,26 +113,26 @@ func connectServer(o *redis.Options, connected func()) (redis.UniversalClient, s
 	if o.PoolSize <= 0 {
 		o.PoolSize = poolSize
 	}
-	tune(o, connected)
+	tune(o, l)
 	target := "redis://" + o.Addr + "/" + strconv.Itoa(o.DB)
 	if o.Network == "unix" {
 		target = "redis-socket://" + o.Addr + "?db=" + strconv.Itoa(o.DB)
 	}
-	return hooked(redis.NewClient(o)), target, nil
+	return l.hooked(redis.NewClient(o)), target, nil
 }
 
-// hooked gives a client of one server the hook for failed dials.
-func hooked(c *redis.Client) *redis.Client {
-	c.AddHook(dialHook{})
+// hooked gives a client of one server the hook for dials.
+func (l lifetime) hooked(c *redis.Client) *redis.Client {
+	c.AddHook(dialHook{l.closing})
 	return c
 }
 
 // tune gives a client of one server the settings that a producer needs.
-func tune(o *redis.Options, connected func()) {
+func tune(o *redis.Options, l lifetime) {
 	o.MaxRetries, o.DialerRetries = -1, 1
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = socketTimeout, socketTimeout, socketTimeout, socketTimeout
 	o.ContextTimeoutEnabled = true
-	o.OnConnect = after(o.OnConnect, connected)
+	o.OnConnect = after(o.OnConnect, l.connected)
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.PipelinePoolSize = -1
@@ -135,7 +140,7 @@ func tune(o *redis.Options, connected func()) {
 	o.MinIdleConns = 0
 }
 
-func connectSentinel(o asynq.RedisFailoverClientOpt, connected func()) (redis.UniversalClient, string, error) {
+func connectSentinel(o asynq.RedisFailoverClientOpt, l lifetime) (redis.UniversalClient, string, error) {
 	if o.MasterName == "" || len(o.SentinelAddrs) == 0 {
 		return nil, "", errors.New("needs MasterName and SentinelAddrs")
 	}
@@ -150,19 +155,19 @@ func connectSentinel(o asynq.RedisFailoverClientOpt, connected func()) (redis.Un
 		MaxRetries: -1, DialerRetries: 1,
 		DialTimeout: socketTimeout, ReadTimeout: socketTimeout, WriteTimeout: socketTimeout, PoolTimeout: socketTimeout,
 		ContextTimeoutEnabled: true, DisableIdentity: true, PipelinePoolSize: -1,
-		ConnMaxIdleTime: idleTimeout, PoolSize: size, OnConnect: after(nil, connected),
+		ConnMaxIdleTime: idleTimeout, PoolSize: size, OnConnect: after(nil, l.connected),
 	})
-	return hooked(client), "redis-sentinel://" + o.MasterName + "/" + strconv.Itoa(o.DB), nil
+	return l.hooked(client), "redis-sentinel://" + o.MasterName + "/" + strconv.Itoa(o.DB), nil
 }
 
-func connectCluster(o *redis.ClusterOptions, connected func()) (redis.UniversalClient, string, error) {
+func connectCluster(o *redis.ClusterOptions, l lifetime) (redis.UniversalClient, string, error) {
 	if len(o.Addrs) == 0 {
 		return nil, "", errors.New("needs Addrs")
 	}
 	o.ContextTimeoutEnabled = true
 	o.NewClient = func(node *redis.Options) *redis.Client {
-		tune(node, connected)
-		return hooked(redis.NewClient(node))
+		tune(node, l)
+		return l.hooked(redis.NewClient(node))
 	}
 	addrs := slices.Clone(o.Addrs)
 	slices.Sort(addrs)

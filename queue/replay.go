@@ -56,6 +56,11 @@ type replayer struct {
 	// next is when to try whether an outage is over, by breaker.
 	next map[*breaker]time.Time
 
+	// unanswered counts the tries of a record at the head that Redis did not answer
+	// although it took a probe right after.
+	unanswered   map[spool.Position]int
+	unansweredMu sync.Mutex
+
 	// unsettled are outcomes whose commit failed. They are committed before
 	// anything else is sent: this process never sends those records again.
 	unsettled []settlement
@@ -76,7 +81,7 @@ type settlement struct {
 func newReplayer(p *Producer) *replayer {
 	r := &replayer{
 		p: p, ended: make(chan struct{}), wake: make(chan struct{}, 1), stepped: make(chan struct{}),
-		next: map[*breaker]time.Time{},
+		next: map[*breaker]time.Time{}, unanswered: map[spool.Position]int{},
 	}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	return r
@@ -105,20 +110,20 @@ func (r *replayer) run() {
 		if r.draining.Load() > 0 {
 			size = maxBatch
 		}
-		done, redisErr, err := r.step(size, &n)
+		b, done, err := r.step(size, &n)
 		r.p.deliver(n)
 		diskErr = cmp.Or(diskErr, err)
-		r.finish(cmp.Or(diskErr, redisErr))
+		r.finish(cmp.Or(diskErr, b.err))
 		if done > 0 {
 			step++
 		}
-		if redisErr != nil || diskErr != nil {
+		if b.err != nil || diskErr != nil {
 			step = 0
 		}
 		switch {
-		case diskErr != nil:
+		case diskErr != nil, done == 0 && b.unclear():
 			r.sleep(pause(), false)
-		case done == 0 && redisErr == nil:
+		case done == 0:
 			r.sleep(r.untilNext(adopted.Add(adoptEvery)), true)
 		}
 	}
@@ -173,24 +178,24 @@ func (r *replayer) complain(last *string, msg string, err error) {
 }
 
 // step sends one batch of what no outage stops, and settles it. It returns the number of
-// records that were settled.
-func (r *replayer) step(size int, n *notes) (done int, redisErr, diskErr error) {
+// records that were settled; an error is one of the disk's.
+func (r *replayer) step(size int, n *notes) (b *batch, done int, err error) {
 	if len(r.unsettled) > 0 {
-		done, diskErr = r.settle(nil, n)
-		return done, nil, diskErr
+		done, err = r.settle(nil, n)
+		return &batch{}, done, err
 	}
-	if b := r.p.breakers.shared; b != nil && b.open() {
-		return 0, nil, nil
+	if all := r.p.breakers.shared; all != nil && all.open() {
+		return &batch{}, 0, nil
 	}
 	entries, err := r.read(size, r.p.breakers.stops)
 	if err != nil || len(entries) == 0 {
-		return 0, nil, err
+		return &batch{}, 0, err
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, batchTimeout)
 	defer cancel()
-	b := r.replay(ctx, entries, n)
-	done, diskErr = r.settle(b.settlements, n)
-	return done, b.err, diskErr
+	b = r.replay(ctx, entries, n)
+	done, err = r.settle(b.settlements, n)
+	return b, done, err
 }
 
 // read returns the oldest records of the queues that are not skipped.
@@ -225,10 +230,19 @@ func (r *replayer) settle(settlements []settlement, n *notes) (done int, err err
 	}
 	for _, s := range r.unsettled {
 		r.p.noteSettled(n, s.event, s.Outcome, s.Reason)
+		delete(r.unanswered, s.Position)
 	}
 	done = len(r.unsettled)
 	r.unsettled = nil
 	return done, nil
+}
+
+// blamed counts a try of a record that Redis did not answer.
+func (r *replayer) blamed(at spool.Position) int {
+	r.unansweredMu.Lock()
+	defer r.unansweredMu.Unlock()
+	r.unanswered[at]++
+	return r.unanswered[at]
 }
 
 // finish makes the result of a step known to those who wait in drain.

@@ -14,7 +14,7 @@ type batch struct {
 	settlements []settlement
 	delivered   map[string]bool // queues in which Redis took a job
 	unsettled   []trouble       // records that an error left pending
-	err         error           // the first of those
+	err         error           // the first of those, but for errUnclear
 }
 
 // trouble is a record whose job met an error that is not its own, or may not be.
@@ -24,6 +24,9 @@ type trouble struct {
 	at    pass
 	err   error
 }
+
+// unclear reports whether records are left that no outage stops.
+func (b *batch) unclear() bool { return len(b.unsettled) > 0 && b.err == nil }
 
 // replay sends records and judges each. Records that it does not settle stay pending. It
 // tells the breakers of outages, not of their end.
@@ -85,7 +88,7 @@ func (b *batch) judge(ctx context.Context, t trouble, res result) {
 	if err != nil {
 		t.err = err
 		b.unsettled = append(b.unsettled, t)
-		if b.err == nil {
+		if b.err == nil && !errors.Is(err, errUnclear) {
 			b.err = err
 		}
 		return
@@ -111,10 +114,18 @@ func (b *batch) judgeOdd() {
 }
 
 // blame counts an attempt against a record, and makes it a dead letter after the last.
+// Attempts without a reply are counted apart, in memory: they say nothing of what a script
+// has done.
 func (b *batch) blame(t trouble) {
-	if t.entry.Attempts+1 >= maxAttempts {
-		b.settle(t.entry, t.job, spool.Dead, "Redis refuses it: "+t.err.Error())
+	if classify(t.err) == odd {
+		if t.entry.Attempts+1 >= maxAttempts {
+			b.settle(t.entry, t.job, spool.Dead, "Redis refuses it: "+t.err.Error())
+			return
+		}
+		b.settle(t.entry, t.job, spool.Kept, "")
 		return
 	}
-	b.settle(t.entry, t.job, spool.Kept, "")
+	if n := b.r.blamed(t.entry.Position); n >= maxAttempts {
+		b.settle(t.entry, t.job, spool.Dead, "Redis does not answer it, and takes other writes: "+t.err.Error())
+	}
 }

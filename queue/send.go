@@ -50,6 +50,8 @@ type result struct {
 type sender struct {
 	client  redis.UniversalClient
 	cluster *redis.ClusterClient // client, if it is one
+	closing context.Context      //nolint:containedctx // of the client
+	stop    context.CancelFunc   // ends closing
 	release *redis.Script
 
 	known sync.Map // queue -> time before which it needs no registration
@@ -60,6 +62,7 @@ type sender struct {
 
 func newSender() *sender {
 	s := &sender{release: redis.NewScript(releaseLock)}
+	s.closing, s.stop = context.WithCancel(context.Background())
 	s.shared = newCoalescer(s.inline, s.batch)
 	return s
 }
@@ -87,6 +90,15 @@ func (s *sender) live(ctx context.Context, cmd command) result {
 	return c.(*coalescer).send(ctx, cmd)
 }
 
+// lifetime is what the sender wants to know of its client's connections, and has to say.
+func (s *sender) lifetime() lifetime { return lifetime{connected: s.forget, closing: s.closing} }
+
+// close closes the client, with all that is going on.
+func (s *sender) close() error {
+	s.stop()
+	return s.client.Close()
+}
+
 // wait returns when nothing is being sent for callers that have left.
 func (s *sender) wait() {
 	s.shared.wait()
@@ -100,10 +112,16 @@ func (s *sender) wait() {
 // keeps a Cluster client from sending a command again whose reply was lost, which no
 // option of its turns off (H65).
 func (s *sender) server(ctx context.Context, queue string) (redis.UniversalClient, error) {
+	return s.serverOf(ctx, "{"+queue+"}")
+}
+
+// serverOf returns the client of the server that holds a key. A Cluster client's own
+// commands first ask any node for a list of commands, 5 s long whatever ctx says.
+func (s *sender) serverOf(ctx context.Context, key string) (redis.UniversalClient, error) {
 	if s.cluster == nil {
 		return s.client, nil
 	}
-	node, err := s.cluster.MasterForKey(ctx, "{"+queue+"}")
+	node, err := s.cluster.MasterForKey(ctx, key)
 	if err != nil {
 		return nil, unsentError{err}
 	}
@@ -169,7 +187,7 @@ func (s *sender) register(ctx context.Context, queues ...string) {
 		members[i] = q
 	}
 	until := now.Add(registerAgain)
-	if s.client.SAdd(ctx, queuesKey, members...).Err() == nil {
+	if server, err := s.serverOf(ctx, queuesKey); err == nil && server.SAdd(ctx, queuesKey, members...).Err() == nil {
 		until = now.AddDate(100, 0, 0)
 	}
 	for _, q := range unknown {
@@ -303,7 +321,11 @@ func read(r *redis.Cmd) result {
 	if n, ok := r.Val().(int64); ok {
 		return result{verdict: verdict(n)}
 	}
-	if err := r.Err(); err != nil {
+	err := r.Err()
+	if err == context.DeadlineExceeded || err == context.Canceled { //nolint:errorlint // as such it comes from the wait for a connection
+		err = unsentError{err}
+	}
+	if err != nil {
 		return result{err: scrub(err)}
 	}
 	return result{err: fmt.Errorf("%w: a script returned a %T", ErrIncompatible, r.Val())}
@@ -326,19 +348,42 @@ func (s *sender) settleLock(ctx context.Context, cmd command, r result) result {
 
 // lockHolder returns the id of the task that holds a unique lock, empty for none.
 func (s *sender) lockHolder(ctx context.Context, lock string) (string, error) {
-	id, err := s.client.Get(ctx, lock).Result()
+	server, err := s.serverOf(ctx, lock)
+	if err != nil {
+		return "", scrub(err)
+	}
+	id, err := server.Get(ctx, lock).Result()
 	if errors.Is(err, redis.Nil) {
 		return "", nil
 	}
 	return id, scrub(err)
 }
 
+// message returns asynq's message of a task: redis.Nil if there is no such task, and no
+// bytes if something else has its name.
+func (s *sender) message(ctx context.Context, queue, id string) ([]byte, error) {
+	server, err := s.server(ctx, queue)
+	if err != nil {
+		return nil, scrub(err)
+	}
+	key := compose.TaskKey(queue, id)
+	b, err := server.HGet(ctx, key, "msg").Bytes()
+	if !errors.Is(err, redis.Nil) {
+		return b, scrub(err)
+	}
+	if n, err := server.Exists(ctx, key).Result(); n > 0 || err != nil {
+		return nil, scrub(err)
+	}
+	return nil, redis.Nil
+}
+
 // Probe proves that Redis takes writes, as [Producer.Ping] does, without a
 // Producer. It returns the name of the target, also with an error of Redis's.
 func Probe(ctx context.Context, opt asynq.RedisConnOpt) (target string, err error) {
 	s := newSender()
-	client, target, err := connect(opt, func() {})
+	client, target, err := connect(opt, s.lifetime())
 	if err != nil {
+		s.stop()
 		return "", redisError(err)
 	}
 	s.use(client)
@@ -346,7 +391,7 @@ func Probe(ctx context.Context, opt asynq.RedisConnOpt) (target string, err erro
 	if err != nil {
 		err = fmt.Errorf("queue: probe: %w", err)
 	}
-	return target, errors.Join(err, client.Close())
+	return target, errors.Join(err, s.close())
 }
 
 // probeQueue is the queue in whose slot a probe writes that is meant for none.

@@ -108,6 +108,22 @@ func readMessage(b []byte) (*asynq.TaskInfo, error) {
 	return info, err
 }
 
+// TypeAndPayload reads the two off the message of a task in Redis, whatever has become of
+// it since it was enqueued. ok is false for something that is no message of asynq's.
+func TypeAndPayload(message []byte) (typename string, payload []byte, ok bool) {
+	err := fields(message, func(n protowire.Number, text []byte, _ uint64) error {
+		switch n {
+		case messageType:
+			typename = string(text)
+		case messagePayload:
+			payload = text
+		default:
+		}
+		return nil
+	})
+	return typename, payload, err == nil && typename != ""
+}
+
 func readHeader(info *asynq.TaskInfo, b []byte) error {
 	var pair [2]string
 	err := fields(b, func(n protowire.Number, text []byte, _ uint64) error {
