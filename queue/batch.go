@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
 
 	"github.com/hibiken/asynq"
 
@@ -101,18 +103,35 @@ type batchTask struct {
 	err      error
 	redisErr error    // of its attempt
 	stopped  *breaker // why it goes to the spool
-	job      job      // that goes there
+	job      *job     // that goes there
 }
 
 func (t *batchTask) done() bool { return t.where != Nowhere || t.err != nil }
 
+// composeAlone is the number of tasks up to which one goroutine composes them: that takes
+// about as long as sending them does.
+const composeAlone = 128
+
 func (b *batchCall) compose(ctx context.Context, tasks []*asynq.Task, opts []asynq.Option) {
-	for i := range b.tasks {
-		t := &b.tasks[i]
-		if t.err = b.p.compose(ctx, &t.call, tasks[i], opts); t.err == nil {
-			t.err = b.p.twin(t.cmd)
+	parts := min(runtime.GOMAXPROCS(0), (len(tasks)+composeAlone-1)/composeAlone)
+	var wg sync.WaitGroup
+	for k := range parts {
+		from, to := k*len(tasks)/parts, (k+1)*len(tasks)/parts
+		part := func() {
+			for i := from; i < to; i++ {
+				t := &b.tasks[i]
+				if t.err = b.p.compose(ctx, &t.call, tasks[i], opts); t.err == nil {
+					t.err = b.p.twin(t.cmd)
+				}
+			}
+		}
+		if k == parts-1 {
+			part()
+		} else {
+			wg.Go(part)
 		}
 	}
+	wg.Wait()
 }
 
 // chunk returns the end of the pipeline that begins with a task.
@@ -167,10 +186,11 @@ func (b *batchCall) shelve(ctx context.Context, tasks []batchTask) {
 		if t.done() {
 			continue
 		}
-		if t.job, t.err = b.p.job(ctx, &t.call, b.own, t.redisErr); t.err == nil && b.own.NoSpool {
-			t.err = unavailable(t.job, because(t.redisErr, t.stopped))
+		j, err := b.p.job(ctx, &t.call, b.own, t.redisErr)
+		if err == nil && b.own.NoSpool {
+			err = unavailable(j, because(t.redisErr, t.stopped))
 		}
-		if t.err == nil {
+		if t.job, t.err = &j, err; err == nil {
 			left = append(left, t)
 		}
 	}
@@ -186,11 +206,11 @@ func (b *batchCall) shelve(ctx context.Context, tasks []batchTask) {
 		}
 		for _, t := range left {
 			if err != nil {
-				t.err = bothFailed(t.job, because(t.redisErr, t.stopped), err)
+				t.err = bothFailed(*t.job, because(t.redisErr, t.stopped), err)
 				continue
 			}
 			t.where = t.job.where()
-			b.p.shelved(t.job, t.stopped, b.notes)
+			b.p.shelved(*t.job, t.stopped, b.notes)
 		}
 		return
 	}

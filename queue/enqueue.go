@@ -119,10 +119,11 @@ func (p *Producer) compose(ctx context.Context, c *call, task *asynq.Task, opts 
 		}
 	}
 	var err error
+	at := time.Now()
 	if c.info, c.cmd, err = p.composer.Compose(ctx, task, opts...); err != nil {
 		return err
 	}
-	c.task, c.opts = task, opts
+	c.task, c.opts, c.at = task, opts, at
 	if c.info.Retention < p.cfg.DedupeWindow {
 		longer := append(opts[:len(opts):len(opts)], asynq.Retention(p.cfg.DedupeWindow))
 		info, cmd, err := p.composer.Compose(ctx, task, longer...)
@@ -133,7 +134,6 @@ func (p *Producer) compose(ctx context.Context, c *call, task *asynq.Task, opts 
 			c.info, c.cmd, c.opts = info, cmd, longer
 		}
 	}
-	c.at = time.Now()
 	return nil
 }
 

@@ -94,6 +94,8 @@ type Composer struct {
 	offline offline
 	scripts map[string]*Script // by SHA
 
+	captures sync.Pool // of *capture, which asynq does not keep
+
 	// tasks are locks by task: EnqueueContext appends the call's options to the
 	// slice inside the task, which races when one task is enqueued from many
 	// goroutines (H6).
@@ -105,6 +107,7 @@ type Composer struct {
 // and checks that they look as this package expects: ErrIncompatible if not.
 func New() (*Composer, error) {
 	c := &Composer{offline: newOffline(), scripts: map[string]*Script{}, seed: maphash.MakeSeed()}
+	c.captures.New = func() any { return &capture{} }
 	c.client = asynq.NewClientFromRedisClient(c.offline)
 	if err := c.learn(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %w", ErrIncompatible, err), c.Close())
@@ -119,8 +122,12 @@ func (c *Composer) Close() error { return c.offline.Close() }
 // asynq's own judgement of the task or its options. A context that is done makes
 // no difference: nothing here waits.
 func (c *Composer) Compose(ctx context.Context, task *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, Command, error) {
-	var got capture
-	info, err := c.capture(ctx, &got, task, opts)
+	got := c.captures.Get().(*capture)
+	defer func() {
+		*got = capture{}
+		c.captures.Put(got)
+	}()
+	info, err := c.capture(ctx, got, task, opts)
 	if err != nil {
 		return nil, Command{}, err
 	}

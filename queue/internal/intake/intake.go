@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -55,11 +56,12 @@ func CheckTask(task *asynq.Task) error {
 	if task == nil {
 		return nil // asynq has words for that
 	}
-	ours := reflect.TypeFor[Option]()
-	opts := reflect.ValueOf(task).Elem().FieldByName("opts")
-	if !opts.IsValid() || opts.Kind() != reflect.Slice {
+	field := optsField()
+	if field < 0 {
 		return nil
 	}
+	ours := reflect.TypeFor[Option]()
+	opts := reflect.ValueOf(task).Elem().Field(field)
 	for i := range opts.Len() {
 		opt := opts.Index(i)
 		if opt.Kind() != reflect.Interface || opt.IsNil() {
@@ -71,6 +73,17 @@ func CheckTask(task *asynq.Task) error {
 	}
 	return nil
 }
+
+// optsField returns the index of the field of asynq.Task that holds its options, or -1.
+//
+//nolint:gochecknoglobals // a constant, but for the compiler
+var optsField = sync.OnceValue(func() int {
+	f, ok := reflect.TypeFor[asynq.Task]().FieldByName("opts")
+	if !ok || f.Type.Kind() != reflect.Slice {
+		return -1
+	}
+	return f.Index[0]
+})
 
 // CheckSize returns ErrTooLarge for a task that is larger than the limit in bytes;
 // negative: no limit.
