@@ -43,7 +43,14 @@ crash: tools ## run the crash, kill and outage tests COUNT (5) times
 	$(GO) test -race -timeout 30m -run 'Crash|Kill|Outage' -count=$(COUNT) $(GOTESTFLAGS) ./...
 
 .PHONY: bench
-bench: tools ## compare spool.Append with other stores, side by side (ROUNDS=5 BENCHTIME=1s BENCH=regexp SCALE=1)
+bench: bench-enqueue bench-spool ## compare with the peers, as ratios
+
+.PHONY: bench-enqueue
+bench-enqueue: tools ## compare Enqueue with plain asynq and pipelines, in alternating rounds (9 of 1 s)
+	$(GO) test -run '^$$' -bench 'Ratio|Waits|Price' -benchtime 1x -timeout 30m ./queue $(GOTESTFLAGS)
+
+.PHONY: bench-spool
+bench-spool: tools ## compare spool.Append with other stores (ROUNDS=5 BENCHTIME=1s BENCH=regexp SCALE=1)
 	spool/bench/run
 
 .PHONY: bench-all

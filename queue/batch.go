@@ -145,9 +145,7 @@ func (b *batchCall) chunk(from int) (to int) {
 
 // send tries Redis with those tasks that no breaker stops.
 func (b *batchCall) send(ctx context.Context, tasks []batchTask) {
-	var sent []*batchTask
-	var passes []pass
-	var cmds []command
+	sent, passes, cmds := make([]*batchTask, 0, len(tasks)), make([]pass, 0, len(tasks)), make([]command, 0, len(tasks))
 	for i := range tasks {
 		t := &tasks[i]
 		if t.done() {
@@ -166,15 +164,16 @@ func (b *batchCall) send(ctx context.Context, tasks []batchTask) {
 	told := map[*breaker]bool{} // of the failure of this one attempt
 	for i, r := range b.p.sender.batch(attemptCtx, cmds) {
 		t := sent[i]
-		if why := passes[i].of(r.err); r.err == nil || !told[why] {
-			told[why] = r.err != nil
-			b.p.attempted(attemptCtx, passes[i], r.err, shortened, b.notes)
-		}
 		if r.err == nil {
+			passes[i].succeeded()
 			t.where, t.err = b.p.answered(ctx, &t.call, r.verdict)
 			continue
 		}
 		t.redisErr, t.stopped = r.err, passes[i].of(r.err)
+		if !told[t.stopped] {
+			told[t.stopped] = true
+			b.p.failed(passes[i], hasty(attemptCtx, r.err, shortened), r.err, b.notes)
+		}
 	}
 }
 

@@ -135,6 +135,9 @@ type pass struct {
 	groupGen, ownGen uint64
 }
 
+// succeeded notes that Redis answered.
+func (p pass) succeeded() { p.group.succeeded(p.groupGen) }
+
 // enter returns a pass for a job of the queue, and the open breaker that stops it, if
 // there is one.
 func (b *breakers) enter(queue string) (p pass, stopped *breaker) {

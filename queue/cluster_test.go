@@ -111,12 +111,12 @@ func clusterOf(c *redistest.Cluster) asynq.RedisClusterClientOpt {
 	return asynq.RedisClusterClientOpt{Addrs: c.Addrs()}
 }
 
-// indexOf returns the index of the master that has the key.
-func indexOf(tb testing.TB, c *redistest.Cluster, key string) int {
+// queuesMaster returns the index of the master that has asynq's set of queues.
+func queuesMaster(tb testing.TB, c *redistest.Cluster) int {
 	tb.Helper()
-	i := slices.Index(c.Nodes(), c.MasterOf(key))
+	i := slices.Index(c.Nodes(), c.MasterOf("asynq:queues"))
 	if i < 0 {
-		tb.Fatalf("no master has %s", key)
+		tb.Fatal("no master has asynq:queues")
 	}
 	return i
 }
@@ -148,7 +148,7 @@ func TestClusterMasterDies(t *testing.T) {
 	t.Parallel()
 	c := redistest.RunCluster(t, redistest.ClusterOptions{Masters: 3, Replicas: 3})
 	p := newProducer(t, queue.Config{Redis: clusterOf(c), SpoolDir: t.TempDir()})
-	victim := (indexOf(t, c, "asynq:queues") + 1) % 3
+	victim := (queuesMaster(t, c) + 1) % 3
 	dying := c.QueueOn(victim)
 	others := []string{c.QueueOn((victim + 1) % 3), c.QueueOn((victim + 2) % 3)}
 	all := newTally()
@@ -201,7 +201,7 @@ func TestClusterWithoutTheMasterOfAsynqsQueues(t *testing.T) {
 	t.Parallel()
 	c := redistest.RunCluster(t, redistest.ClusterOptions{Masters: 3, Node: redistest.Options{AppendOnly: true}})
 	p := newProducer(t, queue.Config{Redis: clusterOf(c), SpoolDir: t.TempDir()})
-	victim := indexOf(t, c, "asynq:queues")
+	victim := queuesMaster(t, c)
 	known, fresh := c.QueueOn((victim+1)%3), c.QueueOn((victim+2)%3)
 	all := newTally()
 	all.enqueue(t, p, known, nil)
@@ -351,7 +351,7 @@ func TestClusterSeedsThatAreGone(t *testing.T) {
 func TestClusterOtherNodesHang(t *testing.T) {
 	t.Parallel()
 	c := redistest.RunCluster(t, redistest.ClusterOptions{Masters: 3, Proxied: true})
-	well := (indexOf(t, c, "asynq:queues") + 1) % 3
+	well := (queuesMaster(t, c) + 1) % 3
 	for i, proxy := range c.Proxies() {
 		if i != well {
 			proxy.Freeze()
@@ -372,7 +372,7 @@ func TestClusterOtherNodesHang(t *testing.T) {
 func TestOwnIDWithoutTheSetOfQueues(t *testing.T) {
 	t.Parallel()
 	c := redistest.RunCluster(t, redistest.ClusterOptions{Masters: 3, Proxied: true})
-	victim := indexOf(t, c, "asynq:queues")
+	victim := queuesMaster(t, c)
 	at := (victim + 1) % 3
 	name := c.QueueOn(at)
 	p := newProducer(t, queue.Config{Redis: clusterOf(c), SpoolDir: t.TempDir()})

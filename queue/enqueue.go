@@ -187,18 +187,17 @@ func (p *Producer) attempt(ctx context.Context, at pass, cmd command, n *notes) 
 	ctx, shortened, cancel := p.budget.of(ctx)
 	defer cancel()
 	r := p.sender.live(ctx, cmd)
-	p.attempted(ctx, at, r.err, shortened, n)
+	if r.err == nil {
+		at.succeeded()
+	} else {
+		p.failed(at, hasty(ctx, r.err, shortened), r.err, n)
+	}
 	return r
 }
 
-// attempted tells the breakers how an attempt went.
-func (p *Producer) attempted(ctx context.Context, at pass, err error, shortened bool, n *notes) {
-	if err == nil {
-		at.group.succeeded(at.groupGen)
-		return
-	}
-	hasty := errors.Is(ctx.Err(), context.Canceled) || (shortened && timedOut(err))
-	p.failed(at, hasty, err, n)
+// hasty reports whether an attempt failed only because its caller would wait no longer.
+func hasty(ctx context.Context, err error, shortened bool) bool {
+	return errors.Is(ctx.Err(), context.Canceled) || (shortened && timedOut(err))
 }
 
 // answered turns a verdict on a live attempt into what asynq would return.

@@ -81,8 +81,11 @@ func lines(w io.Writer) func(queue.Stats, bool) {
 }
 
 func phase(st queue.Stats) string {
-	if st.State == queue.StateOutage {
+	switch st.State {
+	case queue.StateOutage:
 		return "waiting for Redis"
+	case queue.StatePartial:
+		return fmt.Sprintf("draining, %s waiting for Redis", plural(len(st.Queues), "queue"))
 	}
 	return "draining"
 }

@@ -41,7 +41,7 @@ type Command struct {
 func TaskKey(queue, id string) string { return "asynq:{" + queue + "}:t:" + id }
 
 // TaskKey is asynq's key of the task.
-func (c Command) TaskKey() string { return TaskKey(c.Queue, c.ID) }
+func (c Command) TaskKey() string { return c.Keys[c.Script.taskKey] }
 
 // Lock returns the unique key, empty for a task without one.
 func (c Command) Lock() string {
@@ -79,6 +79,7 @@ type Script struct {
 	SHA, Source string
 
 	state     asynq.TaskState // of the tasks it makes
+	taskKey   int             // index of the task's key in the keys
 	lockKey   int             // index of the unique key in the keys; -1: takes no lock
 	lockTTL   int             // index of the lock's seconds in the arguments
 	message   int             // index of the encoded task
@@ -224,6 +225,7 @@ func (c *Composer) learnKind(state asynq.TaskState, keys []string, unique bool, 
 	if !slices.Equal(rest, keys) {
 		return fmt.Errorf("keys %q, expected %q", rest, keys)
 	}
+	s.taskKey = slices.Index(got.keys, TaskKey("q", "id"))
 	c.scripts[got.sha] = s
 	return c.learnMessage(s, &got, info)
 }
