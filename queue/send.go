@@ -6,24 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/jobspool/jobspool/queue/internal/compose"
-)
-
-const (
-	// queuesKey is the set in which asynq keeps the names of all queues.
-	queuesKey = "asynq:queues"
-
-	// registerTimeout bounds the registration of a queue. On Cluster the set of queues
-	// lies on another server than most of them, which may be down (H67).
-	registerTimeout = 100 * time.Millisecond
-
-	// registerAgain is the time from one failed registration to the next try.
-	registerAgain = 5 * time.Second
 )
 
 // command is what asynq would send to Redis to enqueue one task.
@@ -73,10 +59,6 @@ func (s *sender) use(client redis.UniversalClient) {
 	s.cluster, _ = client.(*redis.ClusterClient)
 }
 
-// forget makes the next command of each queue register it again. It is called on
-// every new connection: Redis may have come back without its data (H15).
-func (s *sender) forget() { s.known.Clear() }
-
 // live sends one command for a caller that waits, together with those of other callers
 // when they are many.
 func (s *sender) live(ctx context.Context, cmd command) result {
@@ -108,26 +90,6 @@ func (s *sender) wait() {
 	})
 }
 
-// server returns the client of the server that holds a queue. Going to it directly
-// keeps a Cluster client from sending a command again whose reply was lost, which no
-// option of its turns off (H65).
-func (s *sender) server(ctx context.Context, queue string) (redis.UniversalClient, error) {
-	return s.serverOf(ctx, "{"+queue+"}")
-}
-
-// serverOf returns the client of the server that holds a key. A Cluster client's own
-// commands first ask any node for a list of commands, 5 s long whatever ctx says.
-func (s *sender) serverOf(ctx context.Context, key string) (redis.UniversalClient, error) {
-	if s.cluster == nil {
-		return s.client, nil
-	}
-	node, err := s.cluster.MasterForKey(ctx, key)
-	if err != nil {
-		return nil, unsentError{err}
-	}
-	return node, nil
-}
-
 // inline sends one command in the caller's goroutine.
 func (s *sender) inline(ctx context.Context, cmd command) result {
 	r := s.once(ctx, cmd)
@@ -152,54 +114,6 @@ func (s *sender) once(ctx context.Context, cmd command) result {
 	return read(r)
 }
 
-// moved reports whether the error says that the slot has gone to another server, which
-// surely took nothing, and if so looks where the slots are now.
-func (s *sender) moved(ctx context.Context, err error) bool {
-	if s.cluster == nil || !redis.HasErrorPrefix(err, "MOVED") {
-		return false
-	}
-	return s.cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil }) == nil
-}
-
-// refresh has a Cluster client look in the background where the slots are, which by
-// itself it does only once a minute when a server refuses connections (H66).
-func (s *sender) refresh(ctx context.Context) {
-	if s.cluster != nil {
-		s.cluster.ReloadState(ctx)
-	}
-}
-
-// register enters queues in asynq's set of queues that are not known to be there. The
-// set serves asynq's tools only, so a failure is no failure of a job.
-func (s *sender) register(ctx context.Context, queues ...string) {
-	now := time.Now()
-	if len(queues) == 1 && s.knows(queues[0], now) {
-		return
-	}
-	unknown := slices.DeleteFunc(slices.Clone(queues), func(q string) bool { return s.knows(q, now) })
-	if len(unknown) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
-	defer cancel()
-	members := make([]any, len(unknown))
-	for i, q := range unknown {
-		members[i] = q
-	}
-	until := now.Add(registerAgain)
-	if server, err := s.serverOf(ctx, queuesKey); err == nil && server.SAdd(ctx, queuesKey, members...).Err() == nil {
-		until = now.AddDate(100, 0, 0)
-	}
-	for _, q := range unknown {
-		s.known.Store(q, until)
-	}
-}
-
-func (s *sender) knows(queue string, now time.Time) bool {
-	until, ok := s.known.Load(queue)
-	return ok && now.Before(until.(time.Time))
-}
-
 // batch sends commands in one pipeline per server. The results are in the order of the
 // commands.
 func (s *sender) batch(ctx context.Context, cmds []command) []result {
@@ -214,24 +128,6 @@ func (s *sender) batch(ctx context.Context, cmds []command) []result {
 	}
 	s.register(ctx, queues...)
 	return results
-}
-
-// followMoved sends those commands again whose slot has gone to another server.
-func (s *sender) followMoved(ctx context.Context, cmds []command, results []result) {
-	if s.cluster == nil {
-		return
-	}
-	var which []int
-	for i, r := range results {
-		if redis.HasErrorPrefix(r.err, "MOVED") {
-			which = append(which, i)
-		}
-	}
-	if len(which) > 0 && s.moved(ctx, results[which[0]].err) {
-		for i, r := range s.pipelines(ctx, pick(cmds, which)) {
-			results[which[i]] = r
-		}
-	}
 }
 
 func pick(cmds []command, which []int) []command {
@@ -329,83 +225,4 @@ func read(r *redis.Cmd) result {
 		return result{err: scrub(err)}
 	}
 	return result{err: fmt.Errorf("%w: a script returned a %T", ErrIncompatible, r.Val())}
-}
-
-// releaseLock deletes a unique lock if it is held by the id.
-const releaseLock = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end return 0`
-
-// settleLock gives back the unique lock that asynq's script has taken before it found
-// that the id exists: nothing else would, until it expires (H8). It returns r.
-func (s *sender) settleLock(ctx context.Context, cmd command, r result) result {
-	if lock := cmd.Lock(); r.err == nil && r.verdict == conflict && lock != "" {
-		if server, err := s.server(ctx, cmd.Queue); err == nil {
-			// If this fails the lock stays until it expires, as with asynq.
-			_ = s.release.Run(ctx, server, []string{lock}, cmd.ID).Err()
-		}
-	}
-	return r
-}
-
-// lockHolder returns the id of the task that holds a unique lock, empty for none.
-func (s *sender) lockHolder(ctx context.Context, lock string) (string, error) {
-	server, err := s.serverOf(ctx, lock)
-	if err != nil {
-		return "", scrub(err)
-	}
-	id, err := server.Get(ctx, lock).Result()
-	if errors.Is(err, redis.Nil) {
-		return "", nil
-	}
-	return id, scrub(err)
-}
-
-// message returns asynq's message of a task: redis.Nil if there is no such task, and no
-// bytes if something else has its name.
-func (s *sender) message(ctx context.Context, queue, id string) ([]byte, error) {
-	server, err := s.server(ctx, queue)
-	if err != nil {
-		return nil, scrub(err)
-	}
-	key := compose.TaskKey(queue, id)
-	b, err := server.HGet(ctx, key, "msg").Bytes()
-	if !errors.Is(err, redis.Nil) {
-		return b, scrub(err)
-	}
-	if n, err := server.Exists(ctx, key).Result(); n > 0 || err != nil {
-		return nil, scrub(err)
-	}
-	return nil, redis.Nil
-}
-
-// Probe proves that Redis takes writes, as [Producer.Ping] does, without a
-// Producer. It returns the name of the target, also with an error of Redis's.
-func Probe(ctx context.Context, opt asynq.RedisConnOpt) (target string, err error) {
-	s := newSender()
-	client, target, err := connect(opt, s.lifetime())
-	if err != nil {
-		s.stop()
-		return "", redisError(err)
-	}
-	s.use(client)
-	err = s.probe(ctx, probeQueue)
-	if err != nil {
-		err = fmt.Errorf("queue: probe: %w", err)
-	}
-	return target, errors.Join(err, s.close())
-}
-
-// probeQueue is the queue in whose slot a probe writes that is meant for none.
-const probeQueue = "default"
-
-// probeTTL is how long the key of a probe stays in Redis.
-const probeTTL = time.Minute
-
-// probe proves that Redis takes writes, by a key in the slot of the queue. PING
-// proves nothing: a read-only or full Redis answers it (H46).
-func (s *sender) probe(ctx context.Context, queue string) error {
-	server, err := s.server(ctx, queue)
-	if err != nil {
-		return scrub(err)
-	}
-	return scrub(server.Set(ctx, "asynq:{"+queue+"}:spool:probe", 1, probeTTL).Err())
 }

@@ -1,0 +1,56 @@
+package queue
+
+import (
+	"context"
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/jobspool/jobspool/queue/internal/compose"
+)
+
+// releaseLock deletes a unique lock if it is held by the id.
+const releaseLock = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end return 0`
+
+// settleLock gives back the unique lock that asynq's script has taken before it found
+// that the id exists: nothing else would, until it expires (H8). It returns r.
+func (s *sender) settleLock(ctx context.Context, cmd command, r result) result {
+	if lock := cmd.Lock(); r.err == nil && r.verdict == conflict && lock != "" {
+		if server, err := s.server(ctx, cmd.Queue); err == nil {
+			// If this fails the lock stays until it expires, as with asynq.
+			_ = s.release.Run(ctx, server, []string{lock}, cmd.ID).Err()
+		}
+	}
+	return r
+}
+
+// lockHolder returns the id of the task that holds a unique lock, empty for none.
+func (s *sender) lockHolder(ctx context.Context, lock string) (string, error) {
+	server, err := s.serverOf(ctx, lock)
+	if err != nil {
+		return "", scrub(err)
+	}
+	id, err := server.Get(ctx, lock).Result()
+	if errors.Is(err, redis.Nil) {
+		return "", nil
+	}
+	return id, scrub(err)
+}
+
+// message returns asynq's message of a task: redis.Nil if there is no such task, and no
+// bytes if something else has its name.
+func (s *sender) message(ctx context.Context, queue, id string) ([]byte, error) {
+	server, err := s.server(ctx, queue)
+	if err != nil {
+		return nil, scrub(err)
+	}
+	key := compose.TaskKey(queue, id)
+	b, err := server.HGet(ctx, key, "msg").Bytes()
+	if !errors.Is(err, redis.Nil) {
+		return b, scrub(err)
+	}
+	if n, err := server.Exists(ctx, key).Result(); n > 0 || err != nil {
+		return nil, scrub(err)
+	}
+	return nil, redis.Nil
+}

@@ -1,0 +1,73 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// of returns the breaker that an error of the attempt speaks of.
+func (at pass) of(err error) *breaker {
+	if classify(err).ofQueue() {
+		return at.own
+	}
+	return at.group
+}
+
+// failed tells the breaker of an attempt that failed, and the log and the caller of New
+// if an outage begins. hasty: only the caller's own haste made it fail.
+func (p *Producer) failed(at pass, hasty bool, err error, n *notes) {
+	c := classify(err)
+	b, generation := at.group, at.groupGen
+	if c.ofQueue() {
+		b, generation = at.own, at.ownGen
+	} else if !c.outage() {
+		return
+	}
+	o := outage{since: time.Now(), cause: err.Error(), ofJobs: c == odd}
+	if !b.failed(generation, hasty, o) {
+		return
+	}
+	p.breakers.open.Add(1)
+	p.counters.outages.Add(1)
+	p.cfg.Logger.Warn("queue: outage begins, jobs go to the spool", append(b.attrs(), "err", err, "target", p.cfg.Target)...)
+	p.noteState(n, StateChange{Queue: b.queue, Outage: true, Cause: o.cause, Since: o.since})
+	p.replayer.poke()
+}
+
+// recovered tells the breaker that Redis took a write, and the log and the caller of New
+// if that ends an outage.
+func (p *Producer) recovered(b *breaker, n *notes) {
+	o, ended := b.recovered()
+	if !ended {
+		return
+	}
+	p.breakers.open.Add(-1)
+	lasted, spooled := time.Since(o.since), b.spooled.Load()
+	p.cfg.Logger.Info("queue: outage ends, jobs go to Redis", append(b.attrs(), "err", o.cause, "target", p.cfg.Target,
+		"lasted", lasted.Round(time.Millisecond), "spooled", spooled)...)
+	p.noteState(n, StateChange{Queue: b.queue, Cause: o.cause, Since: o.since, Lasted: lasted, Spooled: spooled})
+}
+
+// outageError names the outages there are, nil without one.
+func (p *Producer) outageError() error {
+	var errs []error
+	for _, b := range p.breakers.all() {
+		if o, open := b.current(); open {
+			errs = append(errs, o.error())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (o outage) error() error {
+	return fmt.Errorf("outage since %v: %s", o.since.Format(time.RFC3339), o.cause)
+}
+
+// attrs names the queue in the log if the outage is that of one.
+func (b *breaker) attrs() []any {
+	if b.queue == "" {
+		return nil
+	}
+	return []any{"queue", b.queue}
+}

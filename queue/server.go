@@ -1,0 +1,111 @@
+package queue
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// queuesKey is the set in which asynq keeps the names of all queues.
+	queuesKey = "asynq:queues"
+
+	// registerTimeout bounds the registration of a queue. On Cluster the set of queues
+	// lies on another server than most of them, which may be down (H67).
+	registerTimeout = 100 * time.Millisecond
+
+	// registerAgain is the time from one failed registration to the next try.
+	registerAgain = 5 * time.Second
+)
+
+// forget makes the next command of each queue register it again. It is called on
+// every new connection: Redis may have come back without its data (H15).
+func (s *sender) forget() { s.known.Clear() }
+
+// server returns the client of the server that holds a queue. Going to it directly
+// keeps a Cluster client from sending a command again whose reply was lost, which no
+// option of its turns off (H65).
+func (s *sender) server(ctx context.Context, queue string) (redis.UniversalClient, error) {
+	return s.serverOf(ctx, "{"+queue+"}")
+}
+
+// serverOf returns the client of the server that holds a key. A Cluster client's own
+// commands first ask any node for a list of commands, 5 s long whatever ctx says.
+func (s *sender) serverOf(ctx context.Context, key string) (redis.UniversalClient, error) {
+	if s.cluster == nil {
+		return s.client, nil
+	}
+	node, err := s.cluster.MasterForKey(ctx, key)
+	if err != nil {
+		return nil, unsentError{err}
+	}
+	return node, nil
+}
+
+// moved reports whether the error says that the slot has gone to another server, which
+// surely took nothing, and if so looks where the slots are now.
+func (s *sender) moved(ctx context.Context, err error) bool {
+	if s.cluster == nil || !redis.HasErrorPrefix(err, "MOVED") {
+		return false
+	}
+	return s.cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil }) == nil
+}
+
+// refresh has a Cluster client look in the background where the slots are, which by
+// itself it does only once a minute when a server refuses connections (H66).
+func (s *sender) refresh(ctx context.Context) {
+	if s.cluster != nil {
+		s.cluster.ReloadState(ctx)
+	}
+}
+
+// register enters queues in asynq's set of queues that are not known to be there. The
+// set serves asynq's tools only, so a failure is no failure of a job.
+func (s *sender) register(ctx context.Context, queues ...string) {
+	now := time.Now()
+	if len(queues) == 1 && s.knows(queues[0], now) {
+		return
+	}
+	unknown := slices.DeleteFunc(slices.Clone(queues), func(q string) bool { return s.knows(q, now) })
+	if len(unknown) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
+	defer cancel()
+	members := make([]any, len(unknown))
+	for i, q := range unknown {
+		members[i] = q
+	}
+	until := now.Add(registerAgain)
+	if server, err := s.serverOf(ctx, queuesKey); err == nil && server.SAdd(ctx, queuesKey, members...).Err() == nil {
+		until = now.AddDate(100, 0, 0)
+	}
+	for _, q := range unknown {
+		s.known.Store(q, until)
+	}
+}
+
+func (s *sender) knows(queue string, now time.Time) bool {
+	until, ok := s.known.Load(queue)
+	return ok && now.Before(until.(time.Time))
+}
+
+// followMoved sends those commands again whose slot has gone to another server.
+func (s *sender) followMoved(ctx context.Context, cmds []command, results []result) {
+	if s.cluster == nil {
+		return
+	}
+	var which []int
+	for i, r := range results {
+		if redis.HasErrorPrefix(r.err, "MOVED") {
+			which = append(which, i)
+		}
+	}
+	if len(which) > 0 && s.moved(ctx, results[which[0]].err) {
+		for i, r := range s.pipelines(ctx, pick(cmds, which)) {
+			results[which[i]] = r
+		}
+	}
+}
