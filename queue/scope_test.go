@@ -225,3 +225,47 @@ func TestSecrets(t *testing.T) {
 type opaque struct{}
 
 func (opaque) MakeRedisClient() any { return nil }
+
+// TestOneTooLargeForRedis puts a task that Redis does not take between others: they are
+// not blamed for it, live in one pipeline, nor at the replay.
+func TestOneTooLargeForRedis(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]string{"with a word": "--proto-max-bulk-len", "without a word": "--client-query-buffer-limit"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := redistest.Run(t, redistest.Options{AppendOnly: true, Args: []string{limit, "1mb"}})
+			p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir(), MaxTaskBytes: -1})
+			tasks := make([]*asynq.Task, 9)
+			for i := range tasks {
+				tasks[i] = asynq.NewTask("t", nil)
+			}
+			tasks[4] = asynq.NewTask("t", make([]byte, 4<<20))
+			var want []string
+			for _, state := range []string{"up", "outage"} {
+				if state == "outage" {
+					eventually(t, "only the large one is left", func() bool { return p.Stats().Pending == 0 })
+					if err := r.Kill(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				infos, err := p.EnqueueBatch(t.Context(), tasks)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i, info := range infos {
+					if i != 4 {
+						want = append(want, info.ID)
+					}
+				}
+			}
+			if err := r.Restart(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "all is judged", func() bool { return p.Stats().Pending == 0 })
+			wantOnce(t, pendingIDs(t, r.Addr()), want)
+			if st := p.Stats(); st.Dead != 2 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
