@@ -239,11 +239,15 @@ func TestOneTooLargeForRedis(t *testing.T) {
 			for i := range tasks {
 				tasks[i] = asynq.NewTask("t", nil)
 			}
-			tasks[4] = asynq.NewTask("t", make([]byte, 4<<20))
+			large := asynq.NewTask("t", make([]byte, 4<<20))
 			var want []string
-			for _, state := range []string{"up", "outage"} {
+			for _, state := range []string{"up", "up, and it comes first", "outage"} {
+				tasks[0], tasks[4] = asynq.NewTask("t", nil), large
+				if state == "up, and it comes first" {
+					tasks[0], tasks[4] = tasks[4], tasks[0]
+				}
 				if state == "outage" {
-					eventually(t, "only the large one is left", func() bool { return p.Stats().Pending == 0 })
+					eventually(t, "all is judged", func() bool { return p.Stats().Pending == 0 })
 					if err := r.Kill(); err != nil {
 						t.Fatal(err)
 					}
@@ -253,7 +257,7 @@ func TestOneTooLargeForRedis(t *testing.T) {
 					t.Fatal(err)
 				}
 				for i, info := range infos {
-					if i != 4 {
+					if tasks[i] != large {
 						want = append(want, info.ID)
 					}
 				}
@@ -263,7 +267,7 @@ func TestOneTooLargeForRedis(t *testing.T) {
 			}
 			eventually(t, "all is judged", func() bool { return p.Stats().Pending == 0 })
 			wantOnce(t, pendingIDs(t, r.Addr()), want)
-			if st := p.Stats(); st.Dead != 2 {
+			if st := p.Stats(); st.Dead != 3 {
 				t.Errorf("%+v", st)
 			}
 		})
