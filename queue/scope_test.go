@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -75,6 +76,49 @@ func TestTroubleOfOneQueue(t *testing.T) {
 	defer mu.Unlock()
 	if len(changes) != 2 || !changes[0].Outage || changes[1].Outage || changes[1].Queue != "bad" || changes[1].Spooled != 5 || changes[1].Lasted < 2*time.Second {
 		t.Errorf("%+v", changes)
+	}
+}
+
+// TestNoRightToRunScripts denies the user what jobs need but not what a probe needs: the
+// outage lasts until the right is given, and begins once.
+func TestNoRightToRunScripts(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{Args: withUser(producerRights + " -evalsha")})
+	p := newProducer(t, queue.Config{
+		Redis: asynq.RedisClientOpt{Addr: r.Addr(), Username: "app", Password: "secret"}, SpoolDir: t.TempDir(),
+	})
+	ids := enqueue(t, p, 3)
+	time.Sleep(2500 * time.Millisecond) // for at least two tries
+	if st := p.Stats(); st.State != queue.StateOutage || st.Outages != 1 || st.Pending != 3 {
+		t.Errorf("%+v", st)
+	}
+	if err := client(t, r.Addr()).Do(t.Context(), "ACL", "SETUSER", "app", "+evalsha").Err(); err != nil {
+		t.Fatal(err)
+	}
+	drain(t, p)
+	wantOnce(t, pendingIDs(t, r.Addr()), ids)
+}
+
+// TestAnImpatientBatchIsOneFailure cuts a batch short by its caller's own deadline.
+func TestAnImpatientBatchIsOneFailure(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir(), EnqueueTimeout: patience})
+	enqueue(t, p, 1)
+	if err := r.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	tasks := make([]*asynq.Task, 100)
+	for i := range tasks {
+		tasks[i] = asynq.NewTask("t", nil)
+	}
+	if _, err := p.EnqueueBatch(ctx, tasks); err != nil {
+		t.Fatal(err)
+	}
+	if st := p.Stats(); st.Outages != 0 || st.InDoubt != 100 {
+		t.Errorf("%+v", st)
 	}
 }
 
@@ -241,24 +285,27 @@ func TestOneTooLargeForRedis(t *testing.T) {
 			}
 			large := asynq.NewTask("t", make([]byte, 4<<20))
 			var want []string
+			refused := int64(0)
 			for _, state := range []string{"up", "up, and it comes first", "outage"} {
 				tasks[0], tasks[4] = asynq.NewTask("t", nil), large
 				if state == "up, and it comes first" {
 					tasks[0], tasks[4] = tasks[4], tasks[0]
 				}
+				eventually(t, "all is judged", func() bool { return p.Stats().Pending == 0 && p.Stats().State == queue.StateUp })
 				if state == "outage" {
-					eventually(t, "all is judged", func() bool { return p.Stats().Pending == 0 })
 					if err := r.Kill(); err != nil {
 						t.Fatal(err)
 					}
 				}
 				infos, err := p.EnqueueBatch(t.Context(), tasks)
-				if err != nil {
-					t.Fatal(err)
-				}
 				for i, info := range infos {
-					if tasks[i] != large {
+					switch {
+					case tasks[i] != large && info != nil:
 						want = append(want, info.ID)
+					case tasks[i] != large:
+						t.Fatalf("%s: %v", state, err)
+					case info == nil && errors.Is(err, queue.ErrTooLarge): // told at once
+						refused++
 					}
 				}
 			}
@@ -267,8 +314,8 @@ func TestOneTooLargeForRedis(t *testing.T) {
 			}
 			eventually(t, "all is judged", func() bool { return p.Stats().Pending == 0 })
 			wantOnce(t, pendingIDs(t, r.Addr()), want)
-			if st := p.Stats(); st.Dead != 3 {
-				t.Errorf("%+v", st)
+			if st := p.Stats(); st.Dead+refused != 3 {
+				t.Errorf("%d refused: %+v", refused, st)
 			}
 		})
 	}
