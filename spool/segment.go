@@ -226,8 +226,31 @@ func guarded(fn func() error) (panicked bool, err error) {
 	return false, fn()
 }
 
+// view runs fn with a read transaction, which begins while no other runs that writes:
+// where the meta pages are gone, bbolt panics there with a lock held that a commit under way
+// would wait for, for ever.
 func (s *segment) view(fn func(*bolt.Tx) error) error {
-	return s.withDB(func(db *bolt.DB) error { return db.View(fn) })
+	begun := false
+	begin := func(db *bolt.DB) (*bolt.Tx, error) {
+		tx, err := db.Begin(false)
+		begun = true
+		s.update.Unlock()
+		return tx, err
+	}
+	s.update.Lock()
+	defer func() {
+		if !begun {
+			s.update.Unlock()
+		}
+	}()
+	return s.withDB(func(db *bolt.DB) error {
+		tx, err := begin(db)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }()
+		return fn(tx)
+	})
 }
 
 // commit runs fn, which changes the state it is given, as one durable transaction.
