@@ -140,7 +140,7 @@ func TestOneOfManyTwins(t *testing.T) {
 func TestReportTo(t *testing.T) {
 	t.Parallel()
 	r := redistest.Run(t, redistest.Options{})
-	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir(), EnqueueTimeout: 100 * time.Millisecond})
+	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir(), EnqueueTimeout: time.Second})
 	report := func(opts ...asynq.Option) (queue.Where, error) {
 		where := queue.Where(-1)
 		_, err := p.Enqueue(asynq.NewTask("t", nil), append(opts, queue.ReportTo(&where))...)
@@ -177,7 +177,7 @@ func TestReportTo(t *testing.T) {
 func TestNoSpool(t *testing.T) {
 	t.Parallel()
 	r := redistest.Run(t, redistest.Options{})
-	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir(), EnqueueTimeout: 100 * time.Millisecond})
+	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir(), EnqueueTimeout: time.Second})
 	if _, err := p.Enqueue(asynq.NewTask("t", nil), queue.NoSpool()); err != nil {
 		t.Fatal(err)
 	}

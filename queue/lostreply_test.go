@@ -49,7 +49,7 @@ func TestALostReplyIsNoConflict(t *testing.T) {
 					t.Fatal(err)
 				}
 				proxy := redistest.NewProxy(t, r.Addr())
-				p := newProducer(t, queue.Config{Redis: server(proxy.Addr()), SpoolDir: t.TempDir(), EnqueueTimeout: 200 * time.Millisecond})
+				p := newProducer(t, queue.Config{Redis: server(proxy.Addr()), SpoolDir: t.TempDir(), EnqueueTimeout: time.Second})
 				enqueue(t, p, 1) // the script is known, the connection warm
 				sent := proxy.Requests("EVALSHA")
 				lost := proxy.CutAfterReplies(0, cut)
@@ -140,7 +140,7 @@ func TestDedupeWindow(t *testing.T) {
 			r := redistest.Run(t, redistest.Options{})
 			proxy := redistest.NewProxy(t, r.Addr())
 			p := newProducer(t, queue.Config{
-				Redis: server(proxy.Addr()), SpoolDir: t.TempDir(), DedupeWindow: c.window, EnqueueTimeout: 200 * time.Millisecond,
+				Redis: server(proxy.Addr()), SpoolDir: t.TempDir(), DedupeWindow: c.window, EnqueueTimeout: time.Second,
 			})
 			if err := p.Ping(); err != nil {
 				t.Fatal(err)
