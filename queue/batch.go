@@ -152,7 +152,7 @@ func (b *batchCall) send(ctx context.Context, tasks []batchTask) {
 			continue
 		}
 		var at pass
-		if at, t.stopped = b.p.breakers.enter(t.cmd.Queue); t.stopped == nil {
+		if at, t.stopped = b.p.breakers.enter(t.cmd.Queue); t.stopped == nil && !b.p.behind(t.cmd.Queue) {
 			sent, passes, cmds = append(sent, t), append(passes, at), append(cmds, t.cmd)
 		}
 	}

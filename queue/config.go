@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -30,11 +34,23 @@ type Config struct {
 	SpoolDir string
 
 	// Target names the Redis the jobs are meant for. Jobs that a dead process
-	// left are replayed only by Producers of the same Target. Empty means
-	// derived from Redis, without user and password: scheme, address and
-	// database; for Sentinel the master's name; for Cluster the seed addresses.
-	// It is written to disk.
+	// left are replayed only by Producers of the same target, see SameTarget, or
+	// that accept it. Empty means derived from Redis, without user and password:
+	// scheme, address and database; for Sentinel the master's name and the database;
+	// for Cluster the seed addresses. It is written to disk; a URI with a user name or
+	// password is refused.
 	Target string
+
+	// AcceptTargets are further targets whose dead owners this Producer adopts: it
+	// sends the jobs that they left to its own Redis. Meant for a Redis that is gone
+	// for good, for example after a move to a standby under a new name, or to a Cluster
+	// with none of the old seeds. Each is written as Stats.Target and spool status
+	// show it. None may be empty, or be a URI with a user name or password. Nil or
+	// empty: none.
+	//
+	// A job in doubt, which the old Redis may have taken, is sent too: if the old Redis
+	// is still served by workers, or its data came along, it may run twice.
+	AcceptTargets []string
 
 	// EnqueueTimeout bounds what one Enqueue spends on Redis, all included: the
 	// wait for a connection, dialling, sending and the reply. The write to disk
@@ -59,6 +75,9 @@ type Config struct {
 
 	// Spool bounds what the spool takes of its disk.
 	Spool SpoolConfig
+
+	// Replay says how what is spooled is sent.
+	Replay ReplayConfig
 
 	// OnStateChange, if not nil, is called when an outage begins and when it ends.
 	//
@@ -107,6 +126,48 @@ type SpoolConfig struct {
 	Timeout time.Duration
 }
 
+// ReplayConfig says how what is spooled is sent.
+type ReplayConfig struct {
+	// Ordering is FreshFirst, the default, or FIFO.
+	Ordering Ordering
+
+	// Weights are the shares of queues that have jobs to be replayed, as asynq's
+	// Config.Queues has them for workers: one of weight 3 gets three times what one of
+	// weight 1 gets, and what others leave. A queue that is not mentioned, and one with a
+	// weight below 1, has 1.
+	Weights map[string]int
+
+	// Rate bounds the jobs per second. Zero or negative means no bound.
+	Rate int
+
+	// MaxMemory is the share of Redis's maxmemory up to which a replay fills it: beyond, it
+	// waits for room. With its memory full Redis takes no job out of a queue either, so
+	// workers could not make room (asynq needs writes for that). Zero means
+	// DefaultMaxMemory. Negative means that replay never waits. It needs Redis's INFO;
+	// without, and without a maxmemory, replay does not wait.
+	MaxMemory float64
+
+	// DeliverLate sends jobs whose deadline passed while they were spooled. A worker fails
+	// them until their retries are used up. By default they become dead letters.
+	DeliverLate bool
+}
+
+// Ordering says which jobs of a queue go first.
+type Ordering int
+
+const (
+	// FreshFirst sends new jobs to Redis at once while older ones are replayed.
+	FreshFirst Ordering = iota
+
+	// FIFO keeps the order of each queue: while older jobs of its queue wait in this
+	// Producer's spool, those that it has adopted included, a new one goes to the spool,
+	// behind them. What dead processes left comes first. Nothing orders jobs of different
+	// processes, nor calls that run at the same time. A job that Redis does not answer
+	// while it takes others, and one that it refuses, are overtaken: else they would stop
+	// their queue for ever.
+	FIFO
+)
+
 // normalized returns a copy with defaults in place, or every complaint at once.
 func (c Config) normalized() (Config, error) {
 	var errs []error
@@ -116,6 +177,8 @@ func (c Config) normalized() (Config, error) {
 	if c.SpoolDir == "" {
 		errs = append(errs, errors.New("queue: Config.SpoolDir is required"))
 	}
+	errs = append(errs, c.checkTargets()...)
+	c.AcceptTargets = slices.Clone(c.AcceptTargets)
 	if c.EnqueueTimeout == 0 {
 		c.EnqueueTimeout = DefaultEnqueueTimeout
 	}
@@ -125,10 +188,43 @@ func (c Config) normalized() (Config, error) {
 	if c.DedupeWindow > 0 && c.DedupeWindow < time.Second {
 		errs = append(errs, errors.New("queue: Config.DedupeWindow is less than a second, which is the least retention"))
 	}
+	errs = append(errs, c.Replay.normalize()...)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
 	return c, errors.Join(errs...)
+}
+
+// normalize puts defaults in place and returns every complaint.
+func (r *ReplayConfig) normalize() (errs []error) {
+	if r.Ordering != FreshFirst && r.Ordering != FIFO {
+		errs = append(errs, fmt.Errorf("queue: Config.Replay.Ordering is %d; it can be FreshFirst or FIFO", r.Ordering))
+	}
+	if r.MaxMemory == 0 {
+		r.MaxMemory = DefaultMaxMemory
+	}
+	if r.MaxMemory > 1 || math.IsNaN(r.MaxMemory) {
+		errs = append(errs, fmt.Errorf("queue: Config.Replay.MaxMemory is %v; it is a share of Redis's maxmemory, at most 1", r.MaxMemory))
+	}
+	r.Weights = maps.Clone(r.Weights)
+	return errs
+}
+
+// checkTargets complains about names of targets.
+func (c Config) checkTargets() (errs []error) {
+	if err := checkTarget(c.Target); err != nil {
+		errs = append(errs, fmt.Errorf("queue: Config.Target %w", err))
+	}
+	for i, target := range c.AcceptTargets {
+		err := checkTarget(target)
+		if strings.TrimSpace(target) == "" {
+			err = errors.New("is empty")
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("queue: Config.AcceptTargets[%d] %w", i, err))
+		}
+	}
+	return errs
 }
 
 // maxRecordBytes is how large a record must be able to be, for the largest task.

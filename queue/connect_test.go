@@ -20,7 +20,7 @@ import (
 
 // producerRights are all that a Producer's user needs in Redis. What a Cluster needs
 // besides is "+cluster|slots".
-const producerRights = "~asynq:* +evalsha +eval +exists +hset +lpush +zadd +sadd +set +get +del +hget"
+const producerRights = "~asynq:* +evalsha +eval +exists +hset +lpush +zadd +sadd +set +get +del +hget +info"
 
 // withUser are the arguments of a server with a user app that has these rights. Its
 // password is secret.

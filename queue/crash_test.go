@@ -3,6 +3,7 @@ package queue_test
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 
 	"github.com/hibiken/asynq"
@@ -17,11 +18,23 @@ import (
 const (
 	childDir   = "QUEUE_TEST_CHILD_DIR"
 	childRedis = "QUEUE_TEST_CHILD_REDIS"
+	childLimit = "QUEUE_TEST_CHILD_LIMIT" // it enqueues no more than so many, and waits
 )
 
 func runChild() {
-	p, err := queue.New(queue.Config{Redis: server(os.Getenv(childRedis)), SpoolDir: os.Getenv(childDir)})
-	for err == nil {
+	limit := -1 // none
+	var err error
+	if s := os.Getenv(childLimit); s != "" {
+		limit, err = strconv.Atoi(s)
+	}
+	var p *queue.Producer
+	if err == nil {
+		p, err = queue.New(queue.Config{Redis: server(os.Getenv(childRedis)), SpoolDir: os.Getenv(childDir)})
+	}
+	for n := 0; err == nil; n++ {
+		if n == limit {
+			select {} // until it is killed
+		}
 		var info *asynq.TaskInfo
 		if info, err = p.Enqueue(asynq.NewTask("test", []byte("of the child"))); err == nil {
 			fmt.Println(info.ID)

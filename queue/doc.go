@@ -89,6 +89,14 @@
 //
 // While the spool is being replayed new jobs go to Redis at once: fresh first.
 //
+// # Targets
+//
+// A target names the Redis that jobs are meant for: see Config.Target. Each Producer's share
+// of a SpoolDir says its target. Every five seconds a Producer looks for shares whose
+// process is dead, and adopts those whose target is its own, see [SameTarget], or one of
+// Config.AcceptTargets; others are foreign and stay where they are. What it has adopted is
+// replayed before its own, oldest share first.
+//
 // # Times
 //
 // ProcessIn counts from the call. A process-at that has passed in the spool means at
@@ -106,6 +114,10 @@
 // and while an outage lasts (H66). A dial that failed is handed to go-redis as a connection
 // that fails, which keeps go-redis from logging a line for each, and from answering with
 // an old error for a second after Redis is back (H17).
+//
+// asynq's tools find a queue in the set asynq:queues. A queue is entered there again on each
+// new connection, at the end of each outage, and every 30 s while jobs go to it: Redis may
+// have been emptied (H15).
 //
 // # What is not here yet
 //

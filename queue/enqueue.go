@@ -155,7 +155,7 @@ func (p *Producer) place(ctx context.Context, c *call, own ownOptions, n *notes)
 		return Nowhere, err
 	}
 	at, stopped := p.breakers.enter(c.cmd.Queue)
-	if stopped != nil {
+	if stopped != nil || p.behind(c.cmd.Queue) {
 		return p.shelve(ctx, c, own, stopped, nil, n)
 	}
 	r := p.attempt(ctx, at, c.cmd, n)
@@ -169,9 +169,11 @@ func (p *Producer) place(ctx context.Context, c *call, own ownOptions, n *notes)
 func (p *Producer) attempt(ctx context.Context, at pass, cmd command, n *notes) result {
 	ctx, shortened, cancel := p.budget.of(ctx)
 	defer cancel()
+	began := time.Now()
 	r := p.sender.live(ctx, cmd)
 	if r.err == nil {
 		at.succeeded()
+		p.live.add(time.Since(began))
 	} else {
 		p.failed(at, hasty(ctx, r.err, shortened), r.err, n)
 	}

@@ -18,11 +18,12 @@ var errUnclear = errors.New("queue: what stood in the way is gone")
 
 // judge turns Redis's answer to one record into its outcome. An error leaves it
 // pending.
-func (r *replayer) judge(ctx context.Context, j job, attempts int, res result) (o spool.Outcome, reason string, err error) {
+func (r *replayer) judge(ctx context.Context, it item, res result) (o spool.Outcome, reason string, err error) {
+	j := it.job
 	if res.err != nil {
 		return r.judgeError(res.err)
 	}
-	if res.verdict != enqueued && (j.HalfDone || attempts > 0) {
+	if res.verdict != enqueued && (j.HalfDone || it.entry.Attempts > 0) {
 		return spool.Dead, "an earlier attempt failed inside the script: its task may be in no list", nil
 	}
 	switch res.verdict {

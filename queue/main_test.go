@@ -116,9 +116,15 @@ func drain(tb testing.TB, p *queue.Producer) {
 // eventually waits until the condition holds.
 func eventually(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
-	for end := time.Now().Add(patience); !holds(); {
+	within(tb, patience, what, holds)
+}
+
+// within is eventually with a patience of its own.
+func within(tb testing.TB, d time.Duration, what string, holds func() bool) {
+	tb.Helper()
+	for end := time.Now().Add(d); !holds(); {
 		if time.Now().After(end) {
-			tb.Fatalf("not within %v: %s", patience, what)
+			tb.Fatalf("not within %v: %s", d, what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

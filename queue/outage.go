@@ -24,7 +24,8 @@ func (p *Producer) failed(at pass, hasty bool, err error, n *notes) {
 	} else if !c.outage() {
 		return
 	}
-	o := outage{since: time.Now(), cause: err.Error(), ofJobs: c == odd}
+	var silent silentError
+	o := outage{since: time.Now(), cause: err.Error(), ofJobs: c == odd || errors.As(err, &silent)}
 	if !b.failed(generation, hasty, o) {
 		return
 	}
@@ -42,6 +43,7 @@ func (p *Producer) recovered(b *breaker, n *notes) {
 	if !ended {
 		return
 	}
+	p.sender.forget()
 	p.breakers.open.Add(-1)
 	lasted, spooled := time.Since(o.since), b.spooled.Load()
 	p.cfg.Logger.Info("queue: outage ends, jobs go to Redis", append(b.attrs(), "err", o.cause, "target", p.cfg.Target,

@@ -26,6 +26,7 @@ type Producer struct {
 	breakers *breakers
 	budget   budget
 	counters counters
+	live     live
 	replayer *replayer
 
 	running sync.RWMutex // held shared by every running call
@@ -58,7 +59,7 @@ func New(cfg Config) (*Producer, error) {
 		return nil, errors.Join(err, p.sender.close())
 	}
 	p.spool, err = spool.Open(spool.Options{
-		Dir: cfg.SpoolDir, Target: cfg.Target, AdoptOnly: cfg.DrainOnly, Logger: cfg.Logger,
+		Dir: cfg.SpoolDir, Target: cfg.Target, SameTarget: cfg.adopts(), AdoptOnly: cfg.DrainOnly, Logger: cfg.Logger,
 		MaxBytes: cfg.Spool.MaxBytes, MinFreeBytes: cfg.Spool.MinFreeBytes, Timeout: cfg.Spool.Timeout,
 		MaxRecordBytes: cfg.maxRecordBytes(),
 	})

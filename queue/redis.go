@@ -171,7 +171,7 @@ func connectCluster(o *redis.ClusterOptions, l lifetime) (redis.UniversalClient,
 	}
 	addrs := slices.Clone(o.Addrs)
 	slices.Sort(addrs)
-	return redis.NewClusterClient(o), "redis-cluster://" + strings.Join(addrs, ","), nil
+	return redis.NewClusterClient(o), clusterScheme + strings.Join(addrs, ","), nil
 }
 
 // after returns a hook for new connections that calls then once hook, which may be

@@ -3,129 +3,177 @@ package queue
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/jobspool/jobspool/spool"
 )
 
+// maxAttempts is how often Redis may answer a record with an error of its own, while it
+// takes others of the same queue, before the record becomes a dead letter.
+const maxAttempts = 3
+
+// maxSilent is how many records in a row may get no answer, each alone and while Redis takes
+// other writes, before that counts as an outage.
+const maxSilent = 3
+
 // batch is what became of some records that were sent together.
 type batch struct {
 	r           *replayer
+	sent        map[*breaker]int // commands by what fails together
 	settlements []settlement
 	delivered   map[string]bool // queues in which Redis took a job
-	unsettled   []trouble       // records that an error left pending
+	left        []trouble       // records that are pending still
 	err         error           // the first of those, but for errUnclear
 }
 
-// trouble is a record whose job met an error that is not its own, or may not be.
+// trouble is a record whose job met an error.
 type trouble struct {
-	entry spool.Entry
-	job   job
-	at    pass
-	err   error
+	item
+	at  pass
+	err error
 }
 
-// unclear reports whether records are left that no outage stops.
-func (b *batch) unclear() bool { return len(b.unsettled) > 0 && b.err == nil }
-
-// replay sends records and judges each. Records that it does not settle stay pending. It
-// tells the breakers of outages, not of their end.
-func (r *replayer) replay(ctx context.Context, entries []spool.Entry, n *notes) *batch {
-	b := &batch{r: r, delivered: map[string]bool{}}
-	now := time.Now()
-	var cmds []command
-	var sent []trouble
-	for _, e := range entries {
-		j, cmd, reason := r.decode(ctx, e.Record, now)
-		if reason != "" {
-			b.settle(e, j, spool.Dead, reason)
-			continue
-		}
-		at, _ := r.p.breakers.enter(j.Queue)
-		sent, cmds = append(sent, trouble{entry: e, job: j, at: at}), append(cmds, cmd)
+func outcome(e spool.Entry, j job, o spool.Outcome, reason string) settlement {
+	return settlement{
+		Settlement: spool.Settlement{Position: e.Position, Outcome: o, Reason: reason}, event: j.event(),
 	}
-	if len(cmds) == 0 { // Redis was not asked
+}
+
+// replay sends records and judges each. It tells nobody, and settles nothing. Safe for
+// concurrent use.
+func (r *replayer) replay(ctx context.Context, items []item) *batch {
+	b := &batch{r: r, sent: map[*breaker]int{}, delivered: map[string]bool{}}
+	if len(items) == 0 {
 		return b
 	}
+	cmds, passes := make([]command, len(items)), make([]pass, len(items))
+	for i, it := range items {
+		passes[i], _ = r.p.breakers.enter(it.job.Queue)
+		b.sent[passes[i].group]++
+		cmds[i] = it.cmd
+	}
 	for i, res := range r.p.sender.batch(ctx, cmds) {
-		b.judge(ctx, sent[i], res)
+		b.judge(ctx, trouble{item: items[i], at: passes[i]}, res)
 	}
-	b.judgeOdd()
-	for _, t := range b.unsettled {
-		if r.ctx.Err() == nil && !errors.Is(t.err, errUnclear) {
-			r.p.failed(t.at, false, t.err, n)
-		}
-	}
+	b.keepOdd()
 	return b
 }
 
-// decode returns the job of a record and the command that enqueues it now, or the reason
-// why it is a dead letter.
-func (r *replayer) decode(ctx context.Context, rec spool.Record, now time.Time) (j job, cmd command, reason string) {
-	j, err := readJob(rec)
-	if err != nil {
-		return job{ID: rec.ID, Queue: queueOf(rec.Class), At: rec.At}, cmd, "cannot be decoded: " + err.Error()
-	}
-	if !j.Expires.IsZero() && now.After(j.Expires) {
-		return j, cmd, "waited longer than its MaxSpoolAge"
-	}
-	task, opts := j.task(now)
-	if _, cmd, err = r.p.composer.Compose(ctx, task, opts...); err != nil {
-		return j, cmd, "asynq refuses it: " + err.Error()
-	}
-	return j, cmd, ""
-}
-
-func (b *batch) settle(e spool.Entry, j job, o spool.Outcome, reason string) {
-	b.settlements = append(b.settlements, settlement{
-		Settlement: spool.Settlement{Position: e.Position, Outcome: o, Reason: reason}, event: j.event(),
-	})
+func (b *batch) settle(it item, o spool.Outcome, reason string) {
+	b.settlements = append(b.settlements, outcome(it.entry, it.job, o, reason))
 }
 
 // judge settles one record by Redis's answer, or keeps it with its error.
 func (b *batch) judge(ctx context.Context, t trouble, res result) {
-	outcome, reason, err := b.r.judge(ctx, t.job, t.entry.Attempts, res)
+	o, reason, err := b.r.judge(ctx, t.item, res)
 	if err != nil {
 		t.err = err
-		b.unsettled = append(b.unsettled, t)
+		b.left = append(b.left, t)
 		if b.err == nil && !errors.Is(err, errUnclear) {
 			b.err = err
 		}
 		return
 	}
-	if outcome == spool.Delivered {
+	if o == spool.Delivered {
 		b.delivered[t.job.Queue] = true
 	}
-	b.settle(t.entry, t.job, outcome, reason)
+	b.settle(t.item, o, reason)
 }
 
-// judgeOdd counts an odd error against the record where Redis took another one of the
-// same queue: then it is the record's own.
-func (b *batch) judgeOdd() {
-	rest := b.unsettled[:0]
-	for _, t := range b.unsettled {
-		if classify(t.err) == odd && b.delivered[t.job.Queue] {
-			b.blame(t)
+// keepOdd records every odd error, which may have left half a task in Redis (H7), before
+// the record is sent again. Where Redis took another one of the same queue, the error is
+// the record's own, and after maxAttempts it is a dead letter.
+func (b *batch) keepOdd() {
+	left := b.left[:0]
+	for _, t := range b.left {
+		if classify(t.err) != odd {
+			left = append(left, t)
 			continue
 		}
-		rest = append(rest, t)
+		if b.own(t) && t.entry.Attempts+1 >= maxAttempts {
+			b.settle(t.item, spool.Dead, "Redis refuses it: "+t.err.Error())
+			continue
+		}
+		b.settle(t.item, spool.Kept, "")
+		left = append(left, t)
 	}
-	b.unsettled = rest
+	b.left = left
 }
 
-// blame counts an attempt against a record, and makes it a dead letter after the last.
-// Attempts without a reply are counted apart, in memory: they say nothing of what a script
-// has done.
-func (b *batch) blame(t trouble) {
-	if classify(t.err) == odd {
-		if t.entry.Attempts+1 >= maxAttempts {
-			b.settle(t.entry, t.job, spool.Dead, "Redis refuses it: "+t.err.Error())
-			return
-		}
-		b.settle(t.entry, t.job, spool.Kept, "")
+// own reports whether an odd error is the record's own.
+func (b *batch) own(t trouble) bool {
+	return classify(t.err) == odd && (t.blamed || b.delivered[t.job.Queue])
+}
+
+// afterTrouble tells the breakers of outages, and passes over for a while what others need
+// not wait for.
+func (r *replayer) afterTrouble(b *batch, n *notes) {
+	if r.ctx.Err() != nil {
 		return
 	}
-	if n := b.r.blamed(t.entry.Position); n >= maxAttempts {
-		b.settle(t.entry, t.job, spool.Dead, "Redis does not answer it, and takes other writes: "+t.err.Error())
+	unanswered := map[*breaker][]trouble{}
+	for _, t := range b.left {
+		switch class := classify(t.err); {
+		case errors.Is(t.err, errUnclear), b.own(t):
+			r.deferred.add(t.entry.Position, b.own(t), time.Now())
+		case class == inDoubt:
+			unanswered[t.at.group] = append(unanswered[t.at.group], t)
+		default:
+			r.p.failed(t.at, false, t.err, n)
+		}
+	}
+	for group, err := range r.probes(unanswered) {
+		r.afterSilence(b.sent[group], unanswered[group], err, n)
+	}
+}
+
+// probes finds out, for all that got no answer, whether Redis takes a write right now.
+func (r *replayer) probes(unanswered map[*breaker][]trouble) map[*breaker]error {
+	ctx, cancel := context.WithTimeout(r.ctx, tryTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	errs := map[*breaker]error{}
+	for group, troubles := range unanswered {
+		wg.Go(func() {
+			err := r.p.sender.probe(ctx, troubles[0].job.Queue)
+			mu.Lock()
+			defer mu.Unlock()
+			errs[group] = err
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+// afterSilence follows commands that got no answer: an outage, if a probe gets none
+// either. Otherwise one of them may be the cause, for example by its size, and halving the
+// batch finds it.
+func (r *replayer) afterSilence(sent int, troubles []trouble, probe error, n *notes) {
+	switch t := troubles[0]; {
+	case r.ctx.Err() != nil:
+	case probe != nil:
+		r.p.failed(t.at, false, t.err, n)
+	case sent > 1:
+		r.pace.halve(sent)
+	default:
+		r.postpone(t)
+		if r.silent++; r.silent >= maxSilent {
+			r.p.failed(t.at, false, silentError{t.err}, n)
+		}
+	}
+}
+
+// silentError is an error of jobs only: what got no answer while Redis took other writes.
+type silentError struct{ error }
+
+func (e silentError) Unwrap() error { return e.error }
+
+// postpone passes over a record that Redis does not answer although it takes others.
+func (r *replayer) postpone(t trouble) {
+	if tries := r.deferred.add(t.entry.Position, false, time.Now()); tries == 1 {
+		r.p.cfg.Logger.Warn("queue: Redis does not answer a job and takes others; it is passed over and tried again",
+			"queue", t.job.Queue, "task_id", t.job.ID, "err", t.err)
 	}
 }

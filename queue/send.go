@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -40,14 +41,15 @@ type sender struct {
 	stop    context.CancelFunc   // ends closing
 	release *redis.Script
 
-	known sync.Map // queue -> time before which it needs no registration
+	known    sync.Map      // queue -> time before which it needs no registration
+	knownFor time.Duration // for how long a registration is known to be there
 
 	shared *coalescer // of the one server there is
 	queues sync.Map   // Cluster: queue -> *coalescer, so that a dead server holds up its own queues only
 }
 
 func newSender() *sender {
-	s := &sender{release: redis.NewScript(releaseLock)}
+	s := &sender{release: redis.NewScript(releaseLock), knownFor: registerEvery}
 	s.closing, s.stop = context.WithCancel(context.Background())
 	s.shared = newCoalescer(s.inline, s.batch)
 	return s

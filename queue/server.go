@@ -16,12 +16,17 @@ const (
 	// lies on another server than most of them, which may be down (H67).
 	registerTimeout = 100 * time.Millisecond
 
+	// registerEvery is how long after a registration the next command of the queue
+	// brings another: Redis may be emptied without a word (H15).
+	registerEvery = 30 * time.Second
+
 	// registerAgain is the time from one failed registration to the next try.
 	registerAgain = 5 * time.Second
 )
 
 // forget makes the next command of each queue register it again. It is called on
-// every new connection: Redis may have come back without its data (H15).
+// every new connection, and at the end of each outage: Redis may have come back without
+// its data (H15).
 func (s *sender) forget() { s.known.Clear() }
 
 // server returns the client of the server that holds a queue. Going to it directly
@@ -68,7 +73,7 @@ func (s *sender) register(ctx context.Context, queues ...string) {
 	if len(queues) == 1 && s.knows(queues[0], now) {
 		return
 	}
-	unknown := slices.DeleteFunc(slices.Clone(queues), func(q string) bool { return s.knows(q, now) })
+	unknown := slices.DeleteFunc(slices.Clone(queues), func(q string) bool { return !s.claim(q, now) })
 	if len(unknown) == 0 {
 		return
 	}
@@ -80,7 +85,7 @@ func (s *sender) register(ctx context.Context, queues ...string) {
 	}
 	until := now.Add(registerAgain)
 	if server, err := s.serverOf(ctx, queuesKey); err == nil && server.SAdd(ctx, queuesKey, members...).Err() == nil {
-		until = now.AddDate(100, 0, 0)
+		until = now.Add(s.knownFor)
 	}
 	for _, q := range unknown {
 		s.known.Store(q, until)
@@ -90,6 +95,19 @@ func (s *sender) register(ctx context.Context, queues ...string) {
 func (s *sender) knows(queue string, now time.Time) bool {
 	until, ok := s.known.Load(queue)
 	return ok && now.Before(until.(time.Time))
+}
+
+// claim reports whether the caller is to register a queue. Of many that find one due
+// again only the first is, and for the others it is known meanwhile.
+func (s *sender) claim(queue string, now time.Time) bool {
+	until, ok := s.known.Load(queue)
+	switch {
+	case !ok:
+		return true
+	case now.Before(until.(time.Time)):
+		return false
+	}
+	return s.known.CompareAndSwap(queue, until, now.Add(registerAgain))
 }
 
 // followMoved sends those commands again whose slot has gone to another server.

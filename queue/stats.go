@@ -40,12 +40,16 @@ type Stats struct {
 	Oldest       *time.Time `json:"oldest,omitempty"` // when the oldest pending one was accepted
 	DeadLetters  int        `json:"dead_letters"`     // that lie in the spool, also from before
 
-	SpoolUsedBytes int64         `json:"spool_used_bytes"` // disk blocks of everything in SpoolDir
-	SpoolLeftBytes int64         `json:"spool_left_bytes"` // that it may still take
-	SpoolFullIn    time.Duration `json:"spool_full_in_ns"` // until then at the rate of the last minute; zero if it does not grow
-	SpoolStalled   bool          `json:"spool_stalled"`    // the disk does not answer
+	ReplayRate     float64       `json:"replay_rate"`            // jobs per second over the last ten seconds
+	EmptyIn        time.Duration `json:"empty_in_ns"`            // until nothing is pending, at that rate; zero if nothing is replayed
+	ReplayWaits    string        `json:"replay_waits,omitempty"` // why replay waits although Redis takes jobs
+	Deferred       int           `json:"deferred"`               // of Pending: Redis does not answer them, they are tried again
+	SpoolUsedBytes int64         `json:"spool_used_bytes"`       // disk blocks of everything in SpoolDir
+	SpoolLeftBytes int64         `json:"spool_left_bytes"`       // that it may still take
+	SpoolFullIn    time.Duration `json:"spool_full_in_ns"`       // until then at the rate of the last minute; zero if it does not grow
+	SpoolStalled   bool          `json:"spool_stalled"`          // the disk does not answer
 
-	Foreign     int      `json:"foreign"`       // owners of another target in SpoolDir
+	Foreign     int      `json:"foreign"`       // owners in SpoolDir of targets that are not adopted
 	Bad         []string `json:"bad,omitempty"` // segment files that cannot be read
 	Quarantined int64    `json:"quarantined"`   // damaged segment files put into quarantine
 }
@@ -83,6 +87,7 @@ func (p *Producer) Stats() Stats {
 		st.Oldest = &sp.Oldest
 	}
 	p.addOutages(&st)
+	p.replayer.addStats(&st, time.Now())
 	return st
 }
 

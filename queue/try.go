@@ -4,85 +4,166 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/jobspool/jobspool/spool"
 )
 
-// trial is a try whether one outage is over: with the oldest record that it stops, or
+const (
+	// tryEvery is the shortest time between the beginnings of two tries whether an outage
+	// is over; up to tryJitter comes on top at random, so that producers do not march in
+	// step. So the first job is sent within a second of Redis being back.
+	tryEvery  = 500 * time.Millisecond
+	tryJitter = 400 * time.Millisecond
+
+	// tryTimeout bounds a try.
+	tryTimeout = 2 * time.Second
+
+	// maxHeads bounds the records of one try.
+	maxHeads = 128
+)
+
+// pause is the time from the beginning of one try to the next.
+func pause() time.Duration { return tryEvery + rand.N(tryJitter) }
+
+// trials are the tries whether outages are over, each in a goroutine of its own: a server
+// that hangs holds up no other.
+type trials struct {
+	next    map[*breaker]*trial // the one that runs, or is to be made, by outage
+	done    chan struct{}       // capacity 1: one has ended
+	running sync.WaitGroup
+
+	mu    sync.Mutex
+	ended []*trial // guarded by mu
+}
+
+func newTrials() *trials {
+	return &trials{next: map[*breaker]*trial{}, done: make(chan struct{}, 1)}
+}
+
+// trial is a try whether one outage is over: with the oldest records that it stops, or
 // with a probe.
 type trial struct {
-	r    *replayer
-	b    *breaker
-	head []spool.Entry // at most one
+	b       *breaker
+	at      time.Time // of its beginning
+	heads   int       // how many records it may send
+	running bool
 
-	batch *batch
-	over  bool
-	notes notes
+	items []item
+	dead  []settlement // records that nobody can send
+
+	batch    *batch
+	answered bool // Redis took a write
+	over     bool
 }
 
-// tryOutages tries those outages whose time for it has come, all at once. An error is
-// one of the disk's.
-func (r *replayer) tryOutages(n *notes) error {
-	due := r.due(time.Now())
-	if len(due) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(r.ctx, tryTimeout)
-	defer cancel()
-	r.p.sender.refresh(ctx)
-	trials, diskErr := r.trials(due)
-	var wg sync.WaitGroup
-	for _, t := range trials {
-		wg.Go(func() { t.run(ctx) })
-	}
-	wg.Wait()
-	var settlements []settlement
-	for _, t := range trials {
-		*n = append(*n, t.notes...)
-		settlements = append(settlements, t.batch.settlements...)
-		if t.over {
-			r.p.recovered(t.b, n)
+// due returns the time until the next try.
+func (ts *trials) due() time.Duration {
+	wait := idle
+	for _, t := range ts.next {
+		if !t.running {
+			wait = min(wait, time.Until(t.at))
 		}
-		r.next[t.b] = time.Now().Add(pause())
 	}
-	_, err := r.settle(settlements, n)
-	return errors.Join(diskErr, err)
+	return wait
 }
 
-// due returns the breakers whose outage is to be tried now, and sets a time for those
-// that are new. An outage of all stands for those of single queues.
-func (r *replayer) due(now time.Time) (due []*breaker) {
-	open := r.p.breakers.all()
-	if shared := r.p.breakers.shared; shared != nil && slices.Contains(open, shared) {
+func (ts *trials) end(t *trial) {
+	ts.mu.Lock()
+	ts.ended = append(ts.ended, t)
+	ts.mu.Unlock()
+	select {
+	case ts.done <- struct{}{}:
+	default:
+	}
+}
+
+func (ts *trials) collect() (ended []*trial) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ended, ts.ended = ts.ended, nil
+	return ended
+}
+
+// begin returns those tries whose time has come, and sets a time for outages that are new.
+// An outage of all stands for those of single queues.
+func (ts *trials) begin(outages *breakers, now time.Time) (due []*trial) {
+	open := outages.all()
+	if shared := outages.shared; shared != nil && slices.Contains(open, shared) {
 		open = []*breaker{shared}
 	}
-	maps.DeleteFunc(r.next, func(b *breaker, _ time.Time) bool { return !slices.Contains(open, b) })
+	maps.DeleteFunc(ts.next, func(b *breaker, t *trial) bool { return !t.running && !slices.Contains(open, b) })
 	for _, b := range open {
-		at, ok := r.next[b]
+		t := ts.next[b]
 		switch {
-		case !ok:
-			r.next[b] = now.Add(pause())
-		case !now.Before(at):
-			due = append(due, b)
+		case t == nil:
+			ts.next[b] = &trial{b: b, at: now.Add(pause()), heads: 1}
+		case !t.running && !now.Before(t.at):
+			t.at, t.running = now, true
+			due = append(due, t)
 		}
 	}
 	return due
 }
 
-// trials reads the oldest record that each outage stops. Without the disk, and while
-// outcomes are still to be recorded, there is none.
-func (r *replayer) trials(due []*breaker) (trials []*trial, err error) {
-	for _, b := range due {
-		t := &trial{r: r, b: b}
-		if err == nil && len(r.unsettled) == 0 {
-			t.head, err = r.read(1, func(queue string) bool { return !r.p.breakers.heads(b, queue) })
-		}
-		trials = append(trials, t)
+// again sets the time of the try that follows one. Where only a job can show that an
+// outage is over, it takes more and more of them: the oldest may be the only bad one.
+func (ts *trials) again(t *trial, now time.Time) {
+	delete(ts.next, t.b)
+	o, open := t.b.current()
+	if !open {
+		return
 	}
-	return trials, err
+	next := &trial{b: t.b, at: t.at.Add(pause()), heads: 1}
+	if next.at.Before(now) {
+		next.at = now
+	}
+	if o.ofJobs {
+		next.heads = min(2*t.heads, maxHeads)
+	}
+	ts.next[t.b] = next
+}
+
+// tryOutages settles what tries have brought, and begins those whose time has come. An
+// error is one of the disk's.
+func (r *replayer) tryOutages(n *notes) (err error) {
+	if ended := r.trials.collect(); len(ended) > 0 {
+		var settlements []settlement
+		for _, t := range ended {
+			settlements = append(append(settlements, t.dead...), t.batch.settlements...)
+		}
+		err = r.settle(settlements, n)
+		for _, t := range ended {
+			r.afterTrial(t, n)
+		}
+	}
+	for _, t := range r.trials.begin(r.p.breakers, time.Now()) {
+		if err == nil && len(r.unsettled) == 0 { // else there is only the probe
+			err = r.load(t)
+		}
+		r.trials.running.Go(func() {
+			r.try(t)
+			r.trials.end(t)
+		})
+	}
+	return err
+}
+
+// load reads the oldest records that the outage of a try stops.
+func (r *replayer) load(t *trial) error {
+	entries, err := r.backlog.heads(t.heads+len(r.deferred), func(queue string) bool {
+		return queue != "" && !r.p.breakers.heads(t.b, queue)
+	})
+	r.complain(&r.readErr, "queue: the spool cannot be read", err)
+	d := draft{at: time.Now()}
+	for _, e := range entries {
+		if !r.deferred.defers(e.Position, d.at) && len(d.items) < t.heads {
+			d.add(r, e)
+		}
+	}
+	t.items, t.dead = d.items, d.dead
+	return err
 }
 
 // heads reports whether a record of the queue can show that an outage is over.
@@ -94,41 +175,59 @@ func (b *breakers) heads(o *breaker, queue string) bool {
 	return queue == o.queue
 }
 
-// run makes the try. Only a write that Redis took proves anything.
-func (t *trial) run(ctx context.Context) {
-	t.batch = t.r.replay(ctx, t.head, &t.notes)
+// try makes a try. Only a write that Redis took proves anything.
+func (r *replayer) try(t *trial) {
+	ctx, cancel := context.WithTimeout(r.ctx, tryTimeout)
+	defer cancel()
+	r.p.sender.refresh(ctx)
+	t.batch = r.replay(ctx, t.items)
 	if len(t.batch.delivered) > 0 {
-		t.over = true
+		t.answered, t.over = true, true
 		return
 	}
 	o, _ := t.b.current()
-	var blamed []trouble
-	for _, u := range t.batch.unsettled {
+	for _, u := range t.batch.left {
 		switch class := classify(u.err); {
 		case errors.Is(u.err, errUnclear):
 		case class == odd, class == inDoubt:
-			blamed = append(blamed, u)
 			o.ofJobs = o.ofJobs || u.at.of(u.err) == t.b
 		case u.at.of(u.err) == t.b:
 			return // it lasts
 		}
 	}
-	if t.r.p.sender.probe(ctx, t.queue()) != nil {
-		return
-	}
-	for _, u := range blamed { // Redis takes other writes at this moment
-		t.batch.blame(u)
-	}
-	t.over = !o.ofJobs
+	t.answered = r.p.sender.probe(ctx, r.probeQueue(t.b)) == nil
+	t.over = t.answered && !o.ofJobs
 }
 
-// queue returns the queue in whose slot to probe.
-func (t *trial) queue() string {
-	if t.b.queue != "" {
-		return t.b.queue
+// probeQueue returns the queue in whose slot to probe for the end of an outage.
+func (r *replayer) probeQueue(b *breaker) string {
+	if b.queue != "" {
+		return b.queue
 	}
-	if q := t.r.lastQueue.Load(); q != nil {
+	if q := r.lastQueue.Load(); q != nil {
 		return *q
 	}
 	return probeQueue
+}
+
+// afterTrial draws the conclusions from a try.
+func (r *replayer) afterTrial(t *trial, n *notes) {
+	for _, u := range t.batch.left {
+		switch class := classify(u.err); {
+		case errors.Is(u.err, errUnclear), t.batch.own(u):
+			r.deferred.add(u.entry.Position, t.batch.own(u), time.Now())
+		case t.answered && class == inDoubt:
+			r.postpone(u)
+		case u.at.of(u.err) != t.b:
+			r.p.failed(u.at, false, u.err, n)
+		}
+	}
+	if t.over {
+		r.p.recovered(t.b, n)
+		r.discard()
+		if t.b == r.p.breakers.shared {
+			r.pace.restart()
+		}
+	}
+	r.trials.again(t, time.Now())
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Adopt takes over every dead owner of the same target in the SpoolDir. It
+// Adopt takes over every dead owner of the same target, see [Options], in the SpoolDir. It
 // returns how many pending records came with them. Owners that live are left
 // alone, those of another target too. What is damaged is salvaged; what cannot be
 // read for another reason stays where it is, is reported by Stats, and tried again by
@@ -48,7 +48,7 @@ func (s *Spool) adoptDead() (records int, err error) {
 			if fi, serr := d.Info(); serr == nil {
 				err = cmp.Or(checkUser(fi), err)
 			}
-		case err == nil && id.Target != s.opts.Target:
+		case err == nil && !s.opts.SameTarget(id.Target):
 			foreign++
 		case err == nil:
 			var n int

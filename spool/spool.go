@@ -31,9 +31,14 @@ type Options struct {
 	// shared with other processes and other targets.
 	Dir string
 
-	// Target names where the records are meant to go. Only dead owners of the
-	// same target are adopted. It is written to disk: no passwords.
+	// Target names where the records are meant to go. It is written to disk: no
+	// passwords.
 	Target string
+
+	// SameTarget reports whether a dead owner's Target is one whose records may be
+	// adopted; all other owners are foreign. It must be a pure function, and is called
+	// for each owner that Adopt finds. Nil means equality with Target.
+	SameTarget func(target string) bool
 
 	// SegmentBytes is the size at which a segment is full and a new one begins.
 	// Zero or negative means DefaultSegmentBytes.
@@ -68,6 +73,10 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
+	if o.SameTarget == nil {
+		own := o.Target
+		o.SameTarget = func(target string) bool { return target == own }
+	}
 	if o.SegmentBytes <= 0 {
 		o.SegmentBytes = DefaultSegmentBytes
 	}

@@ -243,6 +243,28 @@ func TestNextOwnerAdoptsWhatTheLastLeft(t *testing.T) {
 	wantIDs(t, drain(t, second), 20)
 }
 
+func TestSameTargetSaysWhoseRecordsAreAdopted(t *testing.T) {
+	dir := t.TempDir()
+	for _, target := range []string{"own", "same", "other", ""} {
+		dead := open(t, spool.Options{Dir: dir, Target: target})
+		mustAppend(t, dead, records(0, 5)...)
+		closeSpool(t, dead)
+	}
+	asked := map[string]bool{}
+	s := open(t, spool.Options{Dir: dir, Target: "own", SameTarget: func(target string) bool {
+		asked[target] = true
+		return target == "own" || target == "same"
+	}})
+	mustAdopt(t, s, 10)
+	if st := s.Stats(); st.Foreign != 2 || len(asked) != 4 {
+		t.Errorf("%d foreign, asked of %v", st.Foreign, asked)
+	}
+	drain(t, s)
+	only := open(t, spool.Options{Dir: dir, Target: "own", SameTarget: func(target string) bool { return target == "other" }})
+	mustAdopt(t, only, 5) // nothing is implied by Target
+	drain(t, only)
+}
+
 func TestAShareCopiedWithoutItsLockIsAdopted(t *testing.T) {
 	dir := t.TempDir()
 	dead := open(t, spool.Options{Dir: dir})

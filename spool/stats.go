@@ -27,7 +27,7 @@ type Stats struct {
 	FullIn    time.Duration // until then, at the rate of the last minute; zero if nothing is appended
 
 	Owners      int      // shares held, its own included
-	Foreign     int      // owners of another target seen by the last Adopt
+	Foreign     int      // owners of other targets seen by the last Adopt
 	Bad         []string // segments that cannot be used: owner/file: reason
 	Quarantined int64    // damaged segments put into quarantine
 	Stalled     bool     // the disk does not answer

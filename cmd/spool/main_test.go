@@ -210,6 +210,39 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// TestAClusterWithOtherSeedsIsNotForeign looks at what is spooled for a Cluster that is
+// then named by some of the old seeds, and by none.
+func TestAClusterWithOtherSeedsIsNotForeign(t *testing.T) {
+	dir := t.TempDir()
+	p, err := queue.New(queue.Config{
+		Redis: asynq.RedisClusterClientOpt{Addrs: []string{"127.0.0.1:1", "127.0.0.1:2"}}, SpoolDir: dir,
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	if _, err := p.Enqueue(asynq.NewTask("t", nil)); err != nil {
+		t.Fatal(err)
+	}
+	closeProducer(t, p)
+	for seeds, foreign := range map[string]bool{"127.0.0.1:2,127.0.0.1:3": false, "127.0.0.1:3,127.0.0.1:4": true} {
+		uri := "redis-cluster://" + seeds
+		_, stdout, stderr := spoolCommand(t.Context(), "status", "--dir", dir, "--redis", uri, "--json")
+		var got status
+		if err := json.Unmarshal([]byte(stdout), &got); err != nil || len(got.Owners) != 1 || got.Owners[0].Foreign != foreign {
+			t.Errorf("%s: foreign is not %v: %v\n%s%s", seeds, foreign, err, stdout, stderr)
+		}
+		code, stdout, stderr := spoolCommand(t.Context(), "drain", "--dir", dir, "--redis", uri)
+		if safe := code == exitError && strings.Contains(stderr, "1 job in the spool"); safe == foreign {
+			t.Errorf("drain to %s: %d\n%s%s", seeds, code, stdout, stderr)
+		}
+		if left := code == exitLeft && strings.Contains(stdout, "is foreign: 1 job for "); left != foreign {
+			t.Errorf("drain to %s: %d\n%s%s", seeds, code, stdout, stderr)
+		}
+	}
+}
+
 func TestDrainPrintsOneJSONDocument(t *testing.T) {
 	r, uri := downServer(t)
 	dir := t.TempDir()

@@ -149,7 +149,7 @@ func probe(ctx context.Context, opt asynq.RedisConnOpt) (*redisStatus, error) {
 func (s *status) add(o spool.OwnerInfo) {
 	row := ownerStatus{
 		Name: o.Name, Target: o.Identity.Target, Host: o.Identity.Host, PID: o.Identity.PID, Started: o.Identity.Started,
-		Foreign: s.Redis != nil && o.Identity.Target != s.Redis.Target,
+		Foreign: s.Redis != nil && !queue.SameTarget(o.Identity.Target, s.Redis.Target),
 		Alive:   o.Alive, Segments: o.Segments, FileBytes: o.Bytes, DeadLetters: o.DeadLetters, Bad: o.Bad,
 	}
 	if !o.Alive {

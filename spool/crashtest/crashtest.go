@@ -25,6 +25,23 @@ func Fail(err error) {
 // returns all the lines that it printed.
 func KillAfter(tb testing.TB, n int, env ...string) []string {
 	tb.Helper()
+	c := Start(tb, env...)
+	c.Await(n)
+	return c.Kill()
+}
+
+// Child is a running child. It ends with the test at the latest. Its methods are for the
+// test's goroutine.
+type Child struct {
+	tb      testing.TB
+	cmd     *exec.Cmd
+	lines   *bufio.Scanner
+	printed []string
+}
+
+// Start runs the test binary again, as KillAfter does.
+func Start(tb testing.TB, env ...string) *Child {
+	tb.Helper()
 	cmd := exec.CommandContext(tb.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.StdoutPipe()
@@ -34,20 +51,45 @@ func KillAfter(tb testing.TB, n int, env ...string) []string {
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	var printed []string
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if strings.HasPrefix(lines.Text(), errorLine) {
-			tb.Error("child: " + lines.Text())
-			continue
-		}
-		if printed = append(printed, lines.Text()); len(printed) == n {
-			if err := cmd.Process.Kill(); err != nil {
-				tb.Fatal(err)
-			}
-		}
+	return &Child{tb: tb, cmd: cmd, lines: bufio.NewScanner(out)}
+}
+
+// Await returns when the child has printed n lines. It fails the test if the child ends
+// before.
+func (c *Child) Await(n int) {
+	c.tb.Helper()
+	for len(c.printed) < n && c.scan() {
 	}
-	if err := cmd.Wait(); err == nil || len(printed) < n {
-		tb.Fatalf("the child ended by itself after %d lines of %d: %v", len(printed), n, err)
+	if len(c.printed) < n {
+		c.tb.Fatalf("the child ended by itself after %d lines of %d: %v", len(c.printed), n, c.cmd.Wait())
 	}
-	return printed
+}
+
+// Kill ends the child by SIGKILL and returns all the lines that it printed. It fails the
+// test if the child has ended by itself.
+func (c *Child) Kill() []string {
+	c.tb.Helper()
+	if err := c.cmd.Process.Kill(); err != nil {
+		c.tb.Fatal(err)
+	}
+	for c.scan() {
+	}
+	if err := c.cmd.Wait(); err == nil {
+		c.tb.Fatalf("the child ended by itself after %d lines", len(c.printed))
+	}
+	return c.printed
+}
+
+// scan reads a line. It reports false at the end.
+func (c *Child) scan() bool {
+	c.tb.Helper()
+	if !c.lines.Scan() {
+		return false
+	}
+	if text := c.lines.Text(); strings.HasPrefix(text, errorLine) {
+		c.tb.Error("child: " + text)
+	} else {
+		c.printed = append(c.printed, text)
+	}
+	return true
 }

@@ -1,0 +1,128 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	"github.com/jobspool/jobspool/spool"
+)
+
+// step sends one batch of what no outage stops, and settles it. It returns how long there
+// is nothing more to do, zero if there may be something, and what stood in the way.
+func (r *replayer) step(n *notes) (wait time.Duration, err error) {
+	if len(r.unsettled) > 0 {
+		return r.afterDisk(r.settle(nil, n))
+	}
+	if all := r.p.breakers.shared; all != nil && all.open() {
+		return idle, nil
+	}
+	if r.deferred.release(time.Now()) {
+		r.discard()
+	}
+	d := r.take()
+	r.complain(&r.readErr, "queue: the spool cannot be read", d.err)
+	if d.err != nil {
+		r.discard()
+		return r.afterDisk(d.err)
+	}
+	r.cut(d)
+	if wait := r.pace.wait(len(d.items), time.Now()); wait > 0 {
+		r.ahead = d
+		return wait, nil
+	}
+	if len(d.items)+len(d.dead) == 0 {
+		return r.nothing(d)
+	}
+	return r.send(d, n)
+}
+
+// afterDisk gives a disk that fails a rest.
+func (r *replayer) afterDisk(err error) (time.Duration, error) {
+	if err != nil {
+		return diskPause, err
+	}
+	return 0, nil
+}
+
+// nothing is the step where there is nothing that can be sent.
+func (r *replayer) nothing(d *draft) (wait time.Duration, err error) {
+	if d.left {
+		r.discard()
+		return r.guard.due(), r.guard.err()
+	}
+	if len(r.deferred) == 0 {
+		r.guard.emptied()
+	}
+	return idle, r.guard.err()
+}
+
+// send sends a batch while the next one is read, and settles it.
+func (r *replayer) send(d *draft, n *notes) (wait time.Duration, err error) {
+	r.pace.grow()
+	if !d.left {
+		r.ahead = r.draft(r.next())
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, batchTimeout)
+	defer cancel()
+	began := time.Now()
+	b := r.replay(ctx, d.items)
+	err = r.settle(append(d.dead, b.settlements...), n)
+	if len(b.settlements) > 0 {
+		r.silent = 0
+	}
+	r.afterTrouble(b, n)
+	if d.left || len(b.left) > 0 {
+		r.discard()
+	}
+	if err != nil {
+		return diskPause, err
+	}
+	now := time.Now()
+	return r.yield.rest(now.Sub(began), now), b.err
+}
+
+// next is the size of the next batch: Drain skips the ramp.
+func (r *replayer) next() int {
+	size := r.pace.next(r.draining.Load() > 0)
+	if r.yield.beside(time.Now()) {
+		size = min(size, yieldBatch)
+	}
+	return size
+}
+
+// settle commits outcomes, those first whose commit failed before.
+func (r *replayer) settle(settlements []settlement, n *notes) error {
+	r.unsettled = append(r.unsettled, settlements...)
+	if len(r.unsettled) == 0 {
+		return nil
+	}
+	outcomes := make([]spool.Settlement, len(r.unsettled))
+	for i, s := range r.unsettled {
+		outcomes[i] = s.Settlement
+	}
+	err := r.p.spool.Settle(outcomes...)
+	r.complain(&r.settleErr, "queue: what was sent cannot be recorded, replay waits", err)
+	if err != nil {
+		return err
+	}
+	final := 0
+	for _, s := range r.unsettled {
+		r.p.noteSettled(n, s.event, s.Outcome, s.Reason)
+		if s.Outcome != spool.Kept {
+			final++
+			delete(r.deferred, s.Position)
+		}
+	}
+	r.progress.add(final, time.Now())
+	r.unsettled = nil
+	return nil
+}
+
+// finish makes the result of a step known to those who wait in drain.
+func (r *replayer) finish(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lastErr = err
+	close(r.stepped)
+	r.stepped = make(chan struct{})
+}
