@@ -117,12 +117,17 @@ func (s *Spool) tryCommit(records []encoded) error {
 	grown := seg.usedBytes()
 	s.growth.add(grown-used, time.Now())
 	if grown >= s.opts.SegmentBytes {
-		s.active.seg = nil
-		if err := errors.Join(seg.trim(), seg.close()); err != nil { // what was appended is durable all the same
-			s.opts.Logger.Warn("spool: closing a full segment", "segment", seg.path, "err", err)
-		}
+		s.sealLocked(seg)
 	}
 	return nil
+}
+
+// sealLocked takes no more records into the active segment; active is held.
+func (s *Spool) sealLocked(seg *segment) {
+	s.active.seg = nil
+	if err := errors.Join(seg.trim(), seg.close()); err != nil { // what was appended is durable all the same
+		s.opts.Logger.Warn("spool: closing a full segment", "segment", seg.path, "err", err)
+	}
 }
 
 // activeSegment returns the segment that takes records, a new one if need be; active
@@ -183,13 +188,15 @@ func (s *segment) append(records []encoded, room *room) error {
 			if err := b.Put(key(st.Next), r.value); err != nil {
 				return err
 			}
+			flow := st.add(r.class, len(r.value), r.at)
 			if r.twin != nil {
-				if err := putTwin(tx, st.Next, *r.twin, twin(st.Next)); err != nil {
+				t := *r.twin
+				t.flow = flow
+				if err := putTwin(tx, st.Next, t, twin(st.Next)); err != nil {
 					return err
 				}
-				st.moves.claim(st.Next, *r.twin)
+				st.moves.claim(st.Next, t)
 			}
-			st.add(r.class, len(r.value), r.at)
 			st.Next++
 		}
 		return nil

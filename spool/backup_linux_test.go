@@ -34,7 +34,7 @@ func TestAppendGoesOnWhileABackupWaits(t *testing.T) {
 	for i, size := range []int{4 << 10, 8 << 10, 1 << 10} { // the first two need a larger map
 		mustAppend(t, s, kib(3000+i, size))
 	}
-	entries, err := s.Read(1000, 1<<20, nil)
+	entries, err := s.Read(1000, 1<<20)
 	if err == nil {
 		err = s.Settle(settlements(entries, spool.Delivered)...)
 	}

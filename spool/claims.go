@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,7 @@ func hashOf(kind byte, name string) (h hash) {
 type twin struct {
 	key, lock hash
 	until     int64 // end of the lock; 0: none but the record's
+	flow      int   // number of the record's in its segment; -1: not known
 }
 
 // newTwin returns nil for a record that claims nothing.
@@ -51,7 +53,7 @@ func newTwin(r *Record, now time.Time) *twin {
 }
 
 // twinSize is the most that a value of the twins bucket takes.
-const twinSize = sealSize + binary.MaxVarintLen64 + 2*(1+len(hash{}))
+const twinSize = sealSize + binary.MaxVarintLen64 + 2*(1+len(hash{})) + binary.MaxVarintLen16
 
 // encode makes a value of the twins bucket.
 func (t twin) encode(tie uint32) []byte {
@@ -63,7 +65,7 @@ func (t twin) encode(tie uint32) []byte {
 			b = append(append(b, byte(len(h))), h[:]...)
 		}
 	}
-	return seal(b, tie)
+	return seal(binary.AppendUvarint(b, uint64(t.flow)), tie)
 }
 
 func decodeTwin(b []byte, tie uint32) (t twin, err error) {
@@ -80,44 +82,58 @@ func decodeTwin(b []byte, tie uint32) (t twin, err error) {
 		}
 		copy(h[:], name)
 	}
+	if t.flow = -1; len(d.b) > 0 { // else it was written when a segment had one watermark for all
+		t.flow = int(min(d.uvarint(), maxFlows))
+	}
 	return t, d.err("twin")
 }
 
 // claims are what the pending records of one segment claim. They are kept until all of
-// them are settled: which of them are pending, the watermark and the list of those held
+// them are settled: which of them are pending, the watermarks and the list of those held
 // tell, so that settling need not look for them.
 type claims struct {
-	some *atomic.Int64 // counts the segments of a Spool that have claims
+	some  *atomic.Int64 // counts the segments of a Spool that have claims
+	first uint64        // number of the segment's first record
 
-	mu        sync.Mutex
-	keys      map[hash]uint64 // number of the record
-	locks     map[hash]lockClaim
-	last      uint64 // highest number in either; 0: there are no claims
-	watermark uint64
-	held      map[uint64]struct{} // up to last; with a claim or without
+	mu    sync.Mutex
+	keys  map[hash]claimant
+	locks map[hash]lockClaim
+	marks []claimMark         // by flow
+	last  uint64              // highest number that claims; 0: there are no claims
+	held  map[uint64]struct{} // up to last; with a claim or without
+}
+
+// claimant is the record that claims a name.
+type claimant struct {
+	offset uint32 // of its number from the segment's first
+	flow   uint16
 }
 
 type lockClaim struct {
-	seq   uint64
+	claimant
 	until int64 // 0: until its record is settled
 }
+
+// claimMark is what is known of the claims of one flow.
+type claimMark struct{ watermark, last uint64 }
 
 // find looks for a pending record that holds the lock, and then for one with the key.
 func (c *claims) find(key, lock hash, now int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if at, ok := c.locks[lock]; ok && (at.until == 0 || at.until > now) && c.pending(at.seq) {
+	if at, ok := c.locks[lock]; ok && (at.until == 0 || at.until > now) && c.pending(at.claimant) {
 		return ErrLockHeld
 	}
-	if seq, ok := c.keys[key]; ok && c.pending(seq) {
+	if at, ok := c.keys[key]; ok && c.pending(at) {
 		return ErrKeyHeld
 	}
 	return nil
 }
 
-func (c *claims) pending(seq uint64) bool {
+func (c *claims) pending(at claimant) bool {
+	seq := c.first + uint64(at.offset)
 	_, held := c.held[seq]
-	return held || seq >= c.watermark
+	return held || seq >= c.marks[at.flow].watermark
 }
 
 // moves is what a commit changes about the claims of its segment.
@@ -154,10 +170,10 @@ func (c *claims) moves() *moves {
 }
 
 // apply ends a commit that has succeeded, before anybody sees its state.
-func (c *claims) apply(m *moves, watermark uint64) {
+func (c *claims) apply(m *moves, fs flows) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.watermark = watermark
+	c.markLocked(fs)
 	for _, seq := range m.freed { // first: one that is Kept is freed and held
 		delete(c.held, seq)
 	}
@@ -167,22 +183,35 @@ func (c *claims) apply(m *moves, watermark uint64) {
 		}
 	}
 	c.addLocked(m.claimed)
-	if watermark > c.last && len(c.held) == 0 {
+	if c.last > 0 && len(c.held) == 0 && !slices.ContainsFunc(c.marks, claimMark.pending) {
 		c.clearLocked()
 	}
 }
 
+// pending reports whether a claim of the flow is, not counting those held.
+func (m claimMark) pending() bool { return m.last > 0 && m.last >= m.watermark }
+
 // replace sets what was found in a segment's file.
-func (c *claims) replace(found []claimed, held map[uint64]struct{}, watermark uint64) {
+func (c *claims) replace(found []claimed, held map[uint64]struct{}, fs flows) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.clearLocked()
-	c.watermark = watermark
+	c.markLocked(fs)
 	c.addLocked(found)
 	for seq := range held {
 		if seq <= c.last {
 			c.held[seq] = struct{}{}
 		}
+	}
+}
+
+// markLocked takes over the watermarks.
+func (c *claims) markLocked(fs flows) {
+	for len(c.marks) < len(fs) {
+		c.marks = append(c.marks, claimMark{})
+	}
+	for i := range fs {
+		c.marks[i].watermark = fs[i].watermark
 	}
 }
 
@@ -197,24 +226,26 @@ func (c *claims) clearLocked() {
 	if c.last > 0 {
 		c.some.Add(-1)
 	}
-	c.keys, c.locks, c.held, c.last = nil, nil, nil, 0
+	c.keys, c.locks, c.held, c.marks, c.last = nil, nil, nil, nil, 0
 }
 
 // addLocked adds claims in the order of their records: of two records that came to share a
 // name, as where a lock has expired, the later one has it.
 func (c *claims) addLocked(found []claimed) {
 	if len(found) > 0 && c.last == 0 {
-		c.keys, c.locks, c.held = map[hash]uint64{}, map[hash]lockClaim{}, map[uint64]struct{}{}
+		c.keys, c.locks, c.held = map[hash]claimant{}, map[hash]lockClaim{}, map[uint64]struct{}{}
 		c.some.Add(1)
 	}
 	for _, f := range found {
+		at := claimant{offset: uint32(f.seq - c.first), flow: uint16(f.twin.flow)}
 		if f.twin.key != (hash{}) {
-			c.keys[f.twin.key] = f.seq
+			c.keys[f.twin.key] = at
 		}
 		if f.twin.lock != (hash{}) {
-			c.locks[f.twin.lock] = lockClaim{seq: f.seq, until: f.twin.until}
+			c.locks[f.twin.lock] = lockClaim{claimant: at, until: f.twin.until}
 		}
 		c.last = max(c.last, f.seq)
+		c.marks[f.twin.flow].last = c.last
 	}
 }
 
@@ -248,17 +279,21 @@ func (s *segment) loadClaims(tx *bolt.Tx, st *state) {
 				return true
 			}
 			seq := binary.BigEndian.Uint64(k)
-			if _, ok := held[seq]; !ok && seq < st.Watermark || seq >= st.Next {
+			t, err := decodeTwin(b, tie(seq))
+			if len(st.Flows) == 1 {
+				t.flow = 0
+			}
+			if err != nil || t.flow < 0 || t.flow >= len(st.Flows) || seq >= st.Next {
 				return true
 			}
-			if t, err := decodeTwin(b, tie(seq)); err == nil {
+			if _, ok := held[seq]; ok || seq >= st.Flows[t.flow].watermark {
 				found = append(found, claimed{seq, t})
 			}
 			return true
 		})
 		return nil
 	})
-	s.claims.replace(found, held, st.Watermark)
+	s.claims.replace(found, held, st.Flows)
 }
 
 // twinsOf returns copies of what records claim: of none if the bucket cannot be read.

@@ -61,7 +61,7 @@ func (c *child) append(worker int) {
 // settle delivers most of what it reads, keeps some, makes some dead letters, and
 // retries some of those.
 func (c *child) settle() {
-	entries, err := c.s.Read(20, 1<<20, nil)
+	entries, err := c.s.Read(20, 1<<20)
 	if err != nil {
 		crashtest.Fail(err)
 	}

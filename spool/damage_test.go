@@ -135,7 +135,7 @@ func (h *share) append(t *testing.T, s *spool.Spool, count int) {
 
 func (h *share) settle(t *testing.T, s *spool.Spool, count int, outcomes ...spool.Outcome) {
 	t.Helper()
-	entries, err := s.Read(count, 1<<30, nil)
+	entries, err := s.Read(count, 1<<30)
 	if err != nil || len(entries) < count && len(entries) < len(h.now.pending) {
 		t.Fatalf("read %d of %d: %v", len(entries), count, err)
 	}

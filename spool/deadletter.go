@@ -70,9 +70,9 @@ func (s *Spool) exhume(letters []Position, retry bool) (found int, err error) {
 
 // exhume takes dead letters out, to be pending again or to be gone.
 func (s *segment) exhume(batch []Settlement, retry bool) (found int, err error) {
-	err = s.commit(settleCost(batch, s.state.Load().Next), nil, func(tx *bolt.Tx, st *state) error {
+	err = s.commit(settleCost(batch, s.state.Load(), ahead{}), nil, func(tx *bolt.Tx, st *state) error {
 		found = 0
-		t := newSettler(tx, st, s.header.ties())
+		t := newSettler(tx, st, s.header.ties(), ahead{})
 		for _, b := range batch {
 			k := key(b.Position.seq)
 			if t.dead.Get(k) == nil {

@@ -41,7 +41,7 @@ func Example() {
 		log.Print("not stored: ", err)
 	}
 
-	entries, err := s.Read(500, 512<<10, nil)
+	entries, err := s.Read(500, 512<<10)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func ExampleSpool_DeadLetters() {
 	if err := s.Append(spool.Record{ID: "1"}, spool.Record{ID: "2"}); err != nil {
 		log.Fatal(err)
 	}
-	entries, err := s.Read(2, 1<<20, nil)
+	entries, err := s.Read(2, 1<<20)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -60,8 +60,9 @@ func Samples() map[string][]byte {
 	t := ties{owner: "owner", first: 1}
 	now := time.Unix(1, 2)
 	st := newState(1)
-	st.Next, st.Watermark, st.Held, st.Counts[Delivered] = 10, 5, 1, 3
 	st.add("class", 10, 3)
+	st.add("flow\x00class", 10, 3)
+	st.Next, st.Held, st.Counts[Delivered] = 10, 1, 3
 	return map[string][]byte{
 		"record": Record{ID: "id", Class: "c", Lock: "l", At: now, LockUntil: now, Data: []byte("data")}.encode(),
 		"header": header{Owner: "owner", First: 1, Target: "target", Created: now}.encode(),
@@ -142,11 +143,12 @@ func (m *Meter) Add(bytes int64, now time.Time)                 { m.m.add(bytes,
 func (m *Meter) Rate(now time.Time) float64                     { return m.m.rate(now) }
 func (m *Meter) Until(bytes int64, now time.Time) time.Duration { return m.m.until(bytes, now) }
 
-// MaxPassed is how many records a Read passes over, MaxClasses how many classes a segment
-// counts.
+// MaxClasses and MaxFlows are how many classes and flows a segment counts one by one,
+// MaxHeads how many segments are kept open to be read from.
 const (
-	MaxPassed  = maxPassed
 	MaxClasses = maxClasses
+	MaxFlows   = maxFlows
+	MaxHeads   = maxHeads
 )
 
 // Claiming is how many segments have claims, and how many calls of Append.
@@ -178,4 +180,14 @@ func (s *Spool) Overrun() (most int64) {
 		seg.update.Unlock()
 	}
 	return most
+}
+
+// Held is how many records are held.
+func (s *Spool) Held() (n int) {
+	for _, o := range s.owners() {
+		for _, seg := range s.segments(o) {
+			n += int(seg.state.Load().Held)
+		}
+	}
+	return n
 }

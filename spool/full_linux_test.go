@@ -53,7 +53,7 @@ func TestFullDisk(t *testing.T) {
 	var delivered []string
 	kept := map[string]int{}
 	for round := 0; ; round++ {
-		entries, err := s.Read(100, 1<<20, nil)
+		entries, err := s.Read(100, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +109,7 @@ func TestFullDiskRefusesALargeSettlement(t *testing.T) {
 	s := open(t, spool.Options{Dir: filepath.Join(disk, "spool"), MinFreeBytes: -1})
 	mustAppend(t, s, records(0, 2000)...)
 	fill(t, disk)
-	entries, err := s.Read(2000, 1<<20, nil)
+	entries, err := s.Read(2000, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

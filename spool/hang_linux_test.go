@@ -152,7 +152,7 @@ func TestHangingSettle(t *testing.T) {
 	mustAppend(t, s, big) // fills a segment
 	first := segmentFiles(t, dir)[0]
 	mustAppend(t, s, record(1))
-	entries, err := s.Read(1, 1, nil)
+	entries, err := s.Read(1, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestHangingSettle(t *testing.T) {
 	if err := s.Settle(batch...); !errors.Is(err, spool.ErrStalled) {
 		t.Errorf("Settle: %v", err)
 	}
-	_, readErr := s.Read(1, 1, nil)
+	_, readErr := s.Read(1, 1)
 	_, adoptErr := s.Adopt()
 	_, _, listErr := s.List("", 1)
 	_, verifyErr := s.Verify()
@@ -202,7 +202,7 @@ func TestHangingSettleWhereRecordsAreAppended(t *testing.T) {
 	sup := supervise(t)
 	s, dir := openToHang(t)
 	mustAppend(t, s, records(0, 10)...)
-	entries, err := s.Read(1, 1, nil)
+	entries, err := s.Read(1, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestCloseDoesNotWaitForAHangingDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, dir := openToHang(t)
 			mustAppend(t, s, records(0, 10)...)
-			entries, err := s.Read(1, 1, nil)
+			entries, err := s.Read(1, 1)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,8 +2,8 @@ package spool
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,29 +104,12 @@ func page[T any](s *Spool, after Cursor, count int, read func(seg *segment, owne
 
 // list returns copies of at most count pending records from a sequence number on.
 func (s *segment) list(owner string, from uint64, count int) (entries []Entry, err error) {
+	st := s.state.Load() // before the transaction: that may know more, never less
 	err = s.view(func(tx *bolt.Tx) error {
-		watermark := s.state.Load().Watermark
-		batch := newBatch(s, owner, tx)
-		tie := s.header.ties().of(kindHeld)
-		held := tx.Bucket([]byte(bucketHeld)).Cursor()
-		for k, v := held.Seek(key(from)); k != nil && len(entries) < count; k, v = held.Next() {
-			e, err := batch.entry(k)
-			if err == nil {
-				e.Attempts, err = decodeHeld(v, tie(binary.BigEndian.Uint64(k)))
-			}
-			if err != nil {
-				return err
-			}
-			entries = append(entries, e)
-		}
-		for k, v := batch.records.Seek(key(max(from, watermark))); k != nil && len(entries) < count; k, v = batch.records.Next() {
-			e, err := batch.decode(k, v)
-			if err != nil {
-				return err
-			}
-			entries = append(entries, e)
-		}
-		return nil
+		t := newTaker(s, owner, tx, count, math.MaxInt)
+		err := s.walk(tx, st, from, t.take)
+		entries = t.entries
+		return err
 	})
 	return entries, err
 }

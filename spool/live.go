@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -55,37 +56,46 @@ func (s *segment) live(from uint64, count int) (p livePage, err error) {
 		if p.state, err = decodeState(tx.Bucket([]byte(bucketMeta)).Get([]byte(keyState)), s.header.ties()); err != nil {
 			return err
 		}
-		records := tx.Bucket([]byte(bucketRecords)).Cursor()
-		held, dead := tx.Bucket([]byte(bucketHeld)).Cursor(), tx.Bucket([]byte(bucketDead)).Cursor()
-		h, _ := held.Seek(key(from))
-		d, _ := dead.Seek(key(from))
-		for len(p.records) < count && (h != nil || d != nil) {
-			k := h
-			if h == nil || d != nil && bytes.Compare(d, h) < 0 {
-				k = d
-				d, _ = dead.Next()
-			} else {
-				h, _ = held.Next()
-			}
-			rk, v := records.Seek(k)
-			if !bytes.Equal(rk, k) {
-				return fmt.Errorf("%w: record %x is missing", ErrDamaged, k)
-			}
-			p.records = append(p.records, copyOf(k, v))
-		}
-		for k, v := records.Seek(key(max(from, p.state.Watermark))); k != nil && len(p.records) < count; k, v = records.Next() {
-			p.records = append(p.records, copyOf(k, v))
+		if err := p.takeRecords(s, tx, from, count); err != nil {
+			return err
 		}
 		p.twins = twinsOf(tx, p.records)
 		if p.more = len(p.records) == count; !p.more {
-			p.held, p.dead = copyAll(held), copyAll(dead)
+			p.held, p.dead = copyAll(tx.Bucket([]byte(bucketHeld))), copyAll(tx.Bucket([]byte(bucketDead)))
 		}
 		return nil
 	})
 	return p, err
 }
 
-func copyAll(c *bolt.Cursor) (values []keyValue) {
+// takeRecords merges pending records and dead letters.
+func (p *livePage) takeRecords(s *segment, tx *bolt.Tx, from uint64, count int) error {
+	records, dead := tx.Bucket([]byte(bucketRecords)), tx.Bucket([]byte(bucketDead)).Cursor()
+	d, _ := dead.Seek(key(from))
+	takeDead := func(before []byte) error {
+		for ; d != nil && len(p.records) < count && (before == nil || bytes.Compare(d, before) < 0); d, _ = dead.Next() {
+			v := records.Get(d)
+			if v == nil || len(d) != 8 {
+				return fmt.Errorf("%w: record %x is missing", ErrDamaged, d)
+			}
+			p.records = append(p.records, copyOf(d, v))
+		}
+		return nil
+	}
+	err := s.walk(tx, p.state, from, func(k, v []byte, _ int) (more bool, err error) {
+		if err := takeDead(k); err != nil {
+			return false, err
+		}
+		if len(p.records) < count {
+			p.records = append(p.records, copyOf(k, v))
+		}
+		return len(p.records) < count, nil
+	})
+	return cmp.Or(err, takeDead(nil))
+}
+
+func copyAll(b *bolt.Bucket) (values []keyValue) {
+	c := b.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		values = append(values, copyOf(k, v))
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,6 +51,7 @@ type model struct {
 	records int               // ever made
 	clock   time.Time
 	last    []spool.Settlement // some earlier batch
+	readers map[string]*flowReader
 	marked  spool.Mark
 	markSeq uint64
 
@@ -101,6 +103,7 @@ func (m *model) open(t *rapid.T) {
 	m.next[m.own] = 1
 	m.appended, m.adopted, m.retried = 0, 0, 0
 	clear(m.settled)
+	m.readers = map[string]*flowReader{}
 	m.mark(t)
 	n, err := m.s.Adopt()
 	must(t, err)
@@ -248,7 +251,7 @@ func (m *model) draw(t *rapid.T) []spool.Record {
 	rs := make([]spool.Record, rapid.IntRange(1, 200).Draw(t, "records"))
 	size := rapid.SampledFrom([]int{0, 1, 30, 300}).Draw(t, "size")
 	large := rapid.IntRange(0, 2*len(rs)).Draw(t, "large")
-	classes := rapid.IntRange(1, 5).Draw(t, "classes")
+	classes, queues := rapid.IntRange(1, 5).Draw(t, "classes"), rapid.IntRange(1, 3).Draw(t, "queues")
 	keyed, locked := rapid.IntRange(0, 20).Draw(t, "keyed"), rapid.IntRange(0, 20).Draw(t, "locked")
 	name := rapid.IntRange(0, twinNames-1)
 	for i := range rs {
@@ -259,7 +262,7 @@ func (m *model) draw(t *rapid.T) []spool.Record {
 			n = 10_000
 		}
 		rs[i] = spool.Record{
-			ID: fmt.Sprintf("id-%d", m.records), Class: fmt.Sprintf("queue\x00%d", i%classes), At: m.clock,
+			ID: fmt.Sprintf("id-%d", m.records), Class: fmt.Sprintf("%c\x00%d", 'a'+i/3%queues, i%classes), At: m.clock,
 			Data: bytes.Repeat([]byte{byte(m.records)}, n),
 		}
 		if i%4 == 0 {
@@ -293,24 +296,7 @@ func (m *model) sort() {
 
 // settle reads some and gives them outcomes in turn.
 func (m *model) settle(t *rapid.T) {
-	count := rapid.IntRange(1, 150).Draw(t, "count")
-	size := rapid.SampledFrom([]int{1, 5_000, 1 << 20}).Draw(t, "size")
-	skip := drawSkip(t)
-	entries, err := m.s.Read(count, size, skip)
-	must(t, err)
-	all := m.inOrder()
-	if skip != nil {
-		all = slices.DeleteFunc(all, func(j *job) bool { return skip(j.Class) })
-	}
-	if len(entries) > count || (len(entries) == 0) != (len(all) == 0) {
-		t.Fatalf("read %d of %d, asked for %d", len(entries), len(all), count)
-	}
-	for i, want := range all[:len(entries)] {
-		m.same(t, want, entries[i])
-		if size -= entries[i].Position.Size(); size < 0 && i > 0 {
-			t.Fatalf("%d entries are larger than asked for", i+1)
-		}
-	}
+	entries := m.read(t, rapid.IntRange(1, 150).Draw(t, "count"), rapid.SampledFrom([]int{1, 5_000, 1 << 20}).Draw(t, "size"))
 	const notMentioned = spool.Unreadable
 	outcomes := rapid.SliceOfN(rapid.SampledFrom([]spool.Outcome{
 		spool.Delivered, spool.Delivered, spool.Delivered, spool.AlreadyThere, spool.Superseded, spool.Dead, spool.Kept, spool.Removed, notMentioned,
@@ -331,14 +317,70 @@ func (m *model) settle(t *rapid.T) {
 	}
 }
 
-// drawSkip skips some of the classes that draw makes, or has nothing to skip.
-func drawSkip(t *rapid.T) func(string) bool {
-	skipped := rapid.SliceOfN(rapid.Bool(), 5, 5).Draw(t, "skipped")
-	if rapid.Bool().Draw(t, "skip none") {
-		return nil
+// read reads the oldest of all, or reads on in one flow.
+func (m *model) read(t *rapid.T, count, size int) []spool.Entry {
+	name := rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "flow")
+	if name == "" {
+		entries, err := m.s.Read(count, size)
+		must(t, err)
+		all := m.inOrder()
+		m.prefix(t, all, entries, count, size)
+		if len(entries) == 0 && len(all) > 0 {
+			t.Fatalf("read none of %d", len(all))
+		}
+		return entries
 	}
-	return func(class string) bool { return skipped[class[len(class)-1]-'0'] }
+	r := m.readers[name]
+	if r == nil || rapid.IntRange(0, 3).Draw(t, "rewind") == 0 {
+		r = &flowReader{r: m.s.Reader(name)}
+		m.readers[name] = r
+	}
+	all := slices.DeleteFunc(m.inOrder(), func(j *job) bool {
+		return spool.FlowOf(j.Class) != name || r.last != nil && !m.isAfter(j, r.last)
+	})
+	entries, err := r.r.Read(count, size)
+	must(t, err)
+	left := m.prefix(t, all, entries, count, size)
+	if len(entries) < min(count, len(all)) && (len(entries) == 0 || all[len(entries)].size() <= left) {
+		t.Fatalf("read %d of %d in flow %s, asked for %d", len(entries), len(all), name, count)
+	}
+	if len(entries) > 0 {
+		r.last = all[len(entries)-1]
+	}
+	return entries
 }
+
+// flowReader is a Reader and the last job that it has returned.
+type flowReader struct {
+	r    *spool.Reader
+	last *job
+}
+
+// prefix fails unless entries are the first of the jobs. It returns how much of size is
+// left.
+func (m *model) prefix(t *rapid.T, all []*job, entries []spool.Entry, count, size int) (left int) {
+	t.Helper()
+	if len(entries) > min(count, len(all)) {
+		t.Fatalf("read %d of %d, asked for %d", len(entries), len(all), count)
+	}
+	for i, want := range all[:len(entries)] {
+		m.same(t, want, entries[i])
+		if size -= entries[i].Position.Size(); size < 0 && i > 0 {
+			t.Fatalf("%d entries are larger than asked for", i+1)
+		}
+	}
+	return size
+}
+
+// isAfter reports whether a job comes after another in the order of Read.
+func (m *model) isAfter(j, last *job) bool {
+	if (j.owner == m.own) != (last.owner == m.own) {
+		return j.owner == m.own
+	}
+	return cmp.Or(cmp.Compare(j.owner, last.owner), cmp.Compare(j.seq, last.seq)) > 0
+}
+
+func (j *job) size() int { return len(j.Encode()) }
 
 // inOrder is the order of Read: adopted shares come first.
 func (m *model) inOrder() []*job {
@@ -493,7 +535,12 @@ func (m *model) find(t *rapid.T) {
 	}
 }
 
-func (m *model) mark(*rapid.T) { m.marked, m.markSeq = m.s.Mark(), m.next[m.own] }
+func (m *model) mark(t *rapid.T) {
+	var err error
+	m.marked, err = m.s.Mark()
+	must(t, err)
+	m.markSeq = m.next[m.own]
+}
 
 // verify looks at every byte of the files.
 func (m *model) verify(t *rapid.T) {
@@ -540,14 +587,24 @@ func (m *model) check(t *rapid.T) {
 		}
 	}
 	m.checkClasses(t, st)
+	m.checkFlows(t)
 	m.checkTwins(t, m.s)
-	// Held records behind the mark are counted as well: they are few.
 	before := slices.IndexFunc(m.inOrder(), func(j *job) bool { return j.owner == m.own && j.seq >= m.markSeq })
 	if before < 0 {
 		before = len(m.pending)
 	}
-	if n := m.s.Before(m.marked); n < before || n > len(m.pending) {
+	if n := m.s.Before(m.marked); n != before {
 		t.Fatalf("%d before the mark, want %d", n, before)
+	}
+}
+
+func (m *model) checkFlows(t *rapid.T) {
+	want := map[string]int{}
+	for _, j := range m.pending {
+		want[spool.FlowOf(j.Class)]++
+	}
+	if got := m.s.Flows(); !maps.Equal(got, want) {
+		t.Fatalf("flows %v, want %v", got, want)
 	}
 }
 
@@ -583,7 +640,7 @@ func (m *model) checkClasses(t *rapid.T, st spool.Stats) {
 // drain delivers what is left, and finds nothing but dead letters in the end.
 func (m *model) drain(t *rapid.T) {
 	for len(m.pending) > 0 {
-		entries, err := m.s.Read(1000, 1<<30, nil)
+		entries, err := m.s.Read(1000, 1<<30)
 		must(t, err)
 		if len(entries) == 0 {
 			t.Fatalf("%d are pending, none is read", len(m.pending))

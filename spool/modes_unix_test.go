@@ -32,7 +32,7 @@ func TestNobodyElseCanRead(t *testing.T) {
 	}
 	s := open(t, spool.Options{Dir: dir, SegmentBytes: 4 << 20})
 	mustAdopt(t, s, 10)
-	if entries, err := s.Read(100, 1<<20, nil); err != nil || len(entries) != 9 { // the rest is in quarantine
+	if entries, err := s.Read(100, 1<<20); err != nil || len(entries) != 9 { // the rest is in quarantine
 		t.Fatalf("%d entries, %v", len(entries), err)
 	}
 	large := record(1)

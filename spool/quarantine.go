@@ -71,6 +71,7 @@ func salvage(spoolDir string, o *owner, seg *segment, cause error, now time.Time
 		}
 		seg.header = found.header
 		seg.claims.clear() // which a segment that is rebuilt has none of
+		seg.index = nil
 		seg.state.Store(st)
 		return b.publish(seg.path)
 	})

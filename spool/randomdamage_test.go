@@ -132,7 +132,7 @@ func (h *share) deliver(t *testing.T, s *spool.Spool, rng *rand.Rand) (delivered
 	t.Helper()
 	delivered = map[uint64]int{}
 	for range 10 * len(h.records) {
-		entries, err := s.Read(1+rng.IntN(100), 1<<20, nil)
+		entries, err := s.Read(1+rng.IntN(100), 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

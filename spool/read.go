@@ -4,39 +4,28 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"strings"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 )
 
-// maxPassed is how many records of skipped classes a Read looks past in one segment. Each
-// of them that lies before a record that is settled becomes held: an entry on disk, and
-// looked at again by every Read, at about a microsecond.
-const maxPassed = 10_000
-
 // Read returns the oldest pending records, adopted ones first, at most count and,
 // but for the first, at most size bytes. All come from one segment. They stay
 // pending until settled: the next Read returns them again. The entries are
-// copies and belong to the caller. No entries and no error: nothing is pending, or nothing
-// within reach but what is skipped.
+// copies and belong to the caller. No entries and no error: nothing is pending.
 //
-// Records of a class for which skip returns true stay pending and are passed over, up to
-// 10,000 in one segment: what lies behind those, in later segments too, waits for them.
-// So records of one class never overtake each other. A nil skip skips nothing. It is asked
-// once for each class, must not block, and must not call the Spool.
-//
-// A segment that turns out to be damaged is salvaged first.
-func (s *Spool) Read(count, size int, skip func(class string) bool) ([]Entry, error) {
+// To read on without waiting for what was read to be settled, or flow by flow, use a
+// [Reader]. A segment that turns out to be damaged is salvaged first.
+func (s *Spool) Read(count, size int) ([]Entry, error) {
 	return exclusively(s, func() ([]Entry, error) {
-		p := newPasser(skip)
 		for _, o := range s.owners() {
 			for _, seg := range s.segments(o) {
-				if st := seg.state.Load(); st.pending() == 0 || p.passesAll(st) {
+				if seg.state.Load().pending() == 0 {
 					continue
 				}
-				s.readFrom(seg)
-				entries, more, err := s.readSegment(o, seg, count, size, p)
-				if err != nil || len(entries) > 0 || more {
+				s.use(seg)
+				entries, err := mending(s, o, seg, func() ([]Entry, error) { return seg.read(o.name, count, size) })
+				if err != nil || len(entries) > 0 {
 					return entries, err
 				}
 			}
@@ -45,149 +34,132 @@ func (s *Spool) Read(count, size int, skip func(class string) bool) ([]Entry, er
 	})
 }
 
-// readSegment reads from one segment, twice if a class turns up there that skip has not
-// been asked about. more says that it has stopped with records left to look at.
-func (s *Spool) readSegment(o *owner, seg *segment, count, size int, p *passer) (entries []Entry, more bool, err error) {
-	for again := true; again; again = err == nil && p.learn() {
-		entries, err = mending(s, o, seg, func() (entries []Entry, err error) {
-			entries, more, err = seg.read(o.name, count, size, p)
-			return entries, err
-		})
-	}
-	return entries, more, err
-}
+// maxHeads is how many segments are kept open to be read from: in each, another flow may
+// have its oldest records.
+const maxHeads = 16
 
-// passer remembers which classes one Read passes over. skip, which is somebody else's
-// code, is never called while a segment is in use.
-type passer struct {
-	skip  func(class string) bool // nil: nothing is passed over
-	known map[string]bool
-	asked []string // classes it has been asked about in vain
-}
-
-func newPasser(skip func(class string) bool) *passer {
-	return &passer{skip: skip, known: map[string]bool{}}
-}
-
-// passes reports whether a class is passed over. One that is not known is for now.
-func (p *passer) passes(class string) bool {
-	if p.skip == nil {
-		return false
-	}
-	pass, ok := p.known[class]
-	if !ok {
-		class = strings.Clone(class)
-		p.known[class] = true
-		p.asked = append(p.asked, class)
-		return true
-	}
-	return pass
-}
-
-// learn asks skip about the classes that passes did not know. It reports whether one of
-// them should not have been passed over.
-func (p *passer) learn() (wrong bool) {
-	for _, class := range p.asked {
-		p.known[class] = p.skip(class)
-		wrong = wrong || !p.known[class]
-	}
-	p.asked = nil
-	return wrong
-}
-
-// ask is passes for callers that skip may keep waiting.
-func (p *passer) ask(class string) bool {
-	p.passes(class)
-	p.learn()
-	return p.known[class]
-}
-
-// passesAll reports whether a segment surely has nothing pending but what is passed over.
-func (p *passer) passesAll(st *state) bool {
-	if p.skip == nil {
-		return false
-	}
-	pending, all := uint64(0), true
-	for _, c := range st.Classes {
-		switch {
-		case c.pending == 0:
-		case c.class == otherClass && len(st.Classes) >= maxClasses:
-			all = false // several classes in one
-		default:
-			all = p.ask(c.class) && all // all classes, so that the reading has none to ask about
-			pending += c.pending
-		}
-	}
-	return all && pending == uint64(st.pending())
-}
-
-// readFrom notes which segment is being read, and closes the one before: few files are
-// open at a time.
-func (s *Spool) readFrom(seg *segment) {
-	if s.head == seg {
+// use notes that a segment is being read, and closes those that have not been for long:
+// few files are open at a time.
+func (s *Spool) use(seg *segment) {
+	if len(s.heads) > 0 && s.heads[0] == seg {
 		return
 	}
-	if s.head != nil {
-		s.closeIdle(s.head)
+	known := slices.Contains(s.heads, seg)
+	heads := []*segment{seg}
+	for _, h := range s.heads {
+		if h != seg && len(heads) < maxHeads && h.state.Load().pending() > 0 {
+			heads = append(heads, h)
+		}
 	}
-	s.head = seg
-	seg.readAhead()
+	old := s.heads
+	s.heads = heads
+	for _, h := range old {
+		if !slices.Contains(heads, h) {
+			h.index = nil
+			s.closeIdle(h)
+		}
+	}
+	if !known {
+		seg.readAhead()
+	}
 }
 
-// read returns copies of the oldest pending records that p does not pass over, held ones
-// first, at most count and, but for the first, at most size bytes. more says that it has
-// passed over so many that it stopped.
-func (s *segment) read(owner string, count, size int, p *passer) (entries []Entry, more bool, err error) {
+// read returns copies of the oldest pending records, at most count and, but for the first,
+// at most size bytes.
+func (s *segment) read(owner string, count, size int) (entries []Entry, err error) {
 	st := s.state.Load() // before the transaction: that may know more, never less
 	err = s.view(func(tx *bolt.Tx) error {
-		batch := newBatch(s, owner, tx)
-		passed := 0
-		take := func(e Entry) (done bool) {
-			switch n := e.Position.size; {
-			case p.passes(e.Class):
-				batch.slab = batch.slab[:len(batch.slab)-n]
-				passed++
-				more = passed > maxPassed
-				return more
-			case len(entries) > 0 && n > size:
-				return true
-			default:
-				size -= n
-				entries = append(entries, e)
-				return len(entries) == count
-			}
+		taken := newTaker(s, owner, tx, count, size)
+		err := s.walk(tx, st, 0, taken.take)
+		entries = taken.entries
+		if err == nil && len(entries) == 0 && st.pending() > 0 {
+			err = fmt.Errorf("%w: %d pending records are missing", ErrDamaged, st.pending())
 		}
-		if st.Held > 0 {
-			tie := s.header.ties().of(kindHeld)
-			held := tx.Bucket([]byte(bucketHeld)).Cursor()
-			for k, v := held.First(); k != nil; k, v = held.Next() {
-				e, err := batch.entry(k)
-				if err == nil {
-					e.Attempts, err = decodeHeld(v, tie(e.Position.seq))
-				}
-				if err != nil {
-					return err
-				}
-				if take(e) {
-					return nil
-				}
-			}
-		}
-		for k, v := batch.records.Seek(key(st.Watermark)); k != nil; k, v = batch.records.Next() {
-			e, err := batch.decode(k, v)
-			if err != nil {
-				return err
-			}
-			if take(e) {
-				return nil
-			}
-		}
-		if len(entries) == 0 && passed == 0 && st.pending() > 0 {
-			return fmt.Errorf("%w: %d pending records are missing", ErrDamaged, st.pending())
-		}
-		return nil
+		return err
 	})
-	return entries, more, err
+	return entries, err
+}
+
+// walk calls fn for the pending records from a number on, in order, until that returns
+// false. What it is given dies with the transaction.
+func (s *segment) walk(tx *bolt.Tx, st *state, from uint64, fn func(k, v []byte, attempts int) (more bool, err error)) error {
+	records := tx.Bucket([]byte(bucketRecords))
+	held, tail := tx.Bucket([]byte(bucketHeld)).Cursor(), records.Cursor()
+	ties := s.header.ties()
+	heldTie, tie := ties.of(kindHeld), ties.of(kindRecord)
+	hk, hv := held.Seek(key(from))
+	k, v := tail.Seek(key(max(from, st.Flows.low(st.Next))))
+	for more := true; more; {
+		var err error
+		switch {
+		case hk != nil && (k == nil || bytes.Compare(hk, k) <= 0):
+			attempts := 0
+			value := records.Get(hk)
+			if value == nil || len(hk) != 8 {
+				return fmt.Errorf("%w: record %x is missing", ErrDamaged, hk)
+			}
+			if attempts, err = decodeHeld(hv, heldTie(binary.BigEndian.Uint64(hk))); err == nil {
+				more, err = fn(hk, value, attempts)
+			}
+			hk, hv = held.Next()
+		case k != nil && binary.BigEndian.Uint64(k) < st.Next:
+			var awaited bool
+			if awaited, err = awaits(st, k, v, tie); awaited && err == nil {
+				more, err = fn(k, v, 0)
+			}
+			k, v = tail.Next()
+		default:
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaits reports whether a record that is not held is pending.
+func awaits(st *state, k, v []byte, tie func(uint64) uint32) (bool, error) {
+	if len(k) != 8 {
+		return false, fmt.Errorf("%w: record %x", ErrDamaged, k)
+	}
+	seq := binary.BigEndian.Uint64(k)
+	if len(st.Flows) == 1 {
+		return seq >= st.Flows[0].watermark, nil
+	}
+	r, err := decodeRecord(v, tie(seq))
+	if err != nil {
+		return false, fmt.Errorf("record %d: %w", seq, err)
+	}
+	return st.Flows.awaits(r.Class, seq), nil
+}
+
+// taker makes entries of records up to a count and, but for the first, a size.
+type taker struct {
+	*batch
+	count, size int
+	some        bool // there was a first
+	entries     []Entry
+}
+
+func newTaker(s *segment, owner string, tx *bolt.Tx, count, size int) *taker {
+	return &taker{batch: newBatch(s, owner, tx), count: count, size: size}
+}
+
+// take reports whether there is room for more.
+func (t *taker) take(k, v []byte, attempts int) (more bool, err error) {
+	if t.some && len(v) > t.size {
+		return false, nil
+	}
+	e, err := t.decode(k, v)
+	if err != nil {
+		return false, err
+	}
+	e.Attempts = attempts
+	t.some = true
+	t.size -= len(v)
+	t.entries = append(t.entries, e)
+	return len(t.entries) < t.count, nil
 }
 
 // batch makes entries of records. What they point to lies in slabs of many records: a

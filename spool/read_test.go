@@ -3,7 +3,6 @@ package spool_test
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,24 +17,33 @@ func of(class string, from, count int) (rs []spool.Record) {
 	return rs
 }
 
-func isClass(class string) func(string) bool { return func(c string) bool { return c == class } }
-
-// replay reads and settles what is not skipped until there is no more, and returns the ids.
-func replay(tb testing.TB, s *spool.Spool, count int, skip func(string) bool) (ids []string) {
+// replay reads and settles a flow until there is no more, and returns the ids.
+func replay(tb testing.TB, s *spool.Spool, count int, flow string) (ids []string) {
 	tb.Helper()
-	for {
-		entries, err := s.Read(count, 1<<20, skip)
-		if err != nil {
-			tb.Fatal(err)
-		}
+	for r := s.Reader(flow); ; {
+		entries := readOn(tb, r, count)
 		if len(entries) == 0 {
 			return ids
 		}
-		for _, e := range entries {
-			ids = append(ids, e.ID)
-		}
+		ids = append(ids, idsOf(entries)...)
 		give(tb, s, spool.Delivered, entries...)
 	}
+}
+
+func readOn(tb testing.TB, r *spool.Reader, count int) []spool.Entry {
+	tb.Helper()
+	entries, err := r.Read(count, 1<<30)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return entries
+}
+
+func idsOf(entries []spool.Entry) (ids []string) {
+	for _, e := range entries {
+		ids = append(ids, e.ID)
+	}
+	return ids
 }
 
 func wantInOrder(tb testing.TB, ids []string, class string, count int) {
@@ -50,9 +58,9 @@ func wantInOrder(tb testing.TB, ids []string, class string, count int) {
 	}
 }
 
-// TestReadSkipsClasses has classes mixed in many segments, in an adopted share and in the
-// Spool's own.
-func TestReadSkipsClasses(t *testing.T) {
+// TestFlowsDoNotWaitForEachOther has flows mixed in many segments, in an adopted share and
+// in the Spool's own.
+func TestFlowsDoNotWaitForEachOther(t *testing.T) {
 	dir := t.TempDir()
 	fill := func(s *spool.Spool, from int) {
 		for i := from; i < from+30; i++ {
@@ -68,130 +76,170 @@ func TestReadSkipsClasses(t *testing.T) {
 	if n := len(segmentFiles(t, dir)); n < 6 {
 		t.Fatalf("%d segments, want several", n)
 	}
-	wantInOrder(t, replay(t, s, 70, func(class string) bool { return class != "c" }), "c", 60)
-	wantInOrder(t, replay(t, s, 1000, isClass("a")), "b", 3000)
-	if ids := replay(t, s, 10, isClass("a")); len(ids) > 0 {
+	wantInOrder(t, replay(t, s, 70, "c"), "c", 60)
+	wantInOrder(t, replay(t, s, 1000, "b"), "b", 3000)
+	if ids := replay(t, s, 10, "none"); len(ids) > 0 {
 		t.Fatalf("read %v", ids)
 	}
 	if st := s.Stats(); st.Pending != 6000 || st.Settled[spool.Unreadable] != 0 || st.Quarantined != 0 {
 		t.Fatalf("%+v", st)
 	}
-	wantInOrder(t, replay(t, s, 1000, isClass("b")), "a", 6000)
+	if n := s.PendingOf("a"); n != 6000 || s.PendingOf("b") != 0 {
+		t.Errorf("%d pending of a: %v", n, s.Flows())
+	}
+	if h := s.Held(); h > 0 {
+		t.Errorf("%d records are held, though all flows were settled in order", h)
+	}
+	wantInOrder(t, replay(t, s, 1000, "a"), "a", 6000)
 }
 
-// TestReadPassesOverWholeSegmentsUnread: what a segment counts tells that it need not be
+// TestReaderReadsAhead settles what was read behind what is being read, and rewinds.
+func TestReaderReadsAhead(t *testing.T) {
+	s := open(t, spool.Options{Dir: t.TempDir(), SegmentBytes: 64 << 10})
+	for i := range 10 {
+		mustAppend(t, s, slices.Concat(of("a", 300*i, 300), of("b", i, 1))...)
+	}
+	r := s.Reader("a")
+	first, second := readOn(t, r, 700), readOn(t, r, 800)
+	wantInOrder(t, append(idsOf(first), idsOf(second)...), "a", 1500)
+	give(t, s, spool.Delivered, first[1:]...)
+	wantInOrder(t, append(idsOf(append(first, second...)), idsOf(readOn(t, r, 1000))...), "a", 2500)
+	r.Rewind()
+	if got := idsOf(readOn(t, r, 2)); !slices.Equal(got, []string{"a 0", "a 700"}) {
+		t.Errorf("after rewinding: %v", got)
+	}
+	if h := s.Held(); h != 1 {
+		t.Errorf("%d held", h)
+	}
+	mustAppend(t, s, of("a", 3000, 1)...)
+	for last := []string(nil); ; {
+		entries := readOn(t, r, 1000)
+		if len(entries) == 0 {
+			if !slices.Equal(last, []string{"a 3000"}) {
+				t.Errorf("the last are %v", last)
+			}
+			break
+		}
+		last = idsOf(entries[len(entries)-1:])
+	}
+}
+
+// TestReaderSeesWhatIsAdoptedAfterARewind: adopted records come first.
+func TestReaderSeesWhatIsAdoptedAfterARewind(t *testing.T) {
+	dir := t.TempDir()
+	other := open(t, spool.Options{Dir: dir})
+	mustAppend(t, other, of("a", 0, 10)...)
+	s := open(t, spool.Options{Dir: dir})
+	mustAppend(t, s, of("a", 10, 10)...)
+	r := s.Reader("a")
+	readOn(t, r, 5)
+	closeSpool(t, other)
+	mustAdopt(t, s, 10)
+	if got := idsOf(readOn(t, r, 20)); len(got) != 5 || got[0] != "a 15" {
+		t.Errorf("before rewinding: %v", got)
+	}
+	r.Rewind()
+	wantInOrder(t, idsOf(readOn(t, r, 20)), "a", 20)
+}
+
+// TestReaderBoundsSizes: records that do not fit any more come with the next call, those of
+// the next segment do not overtake them.
+func TestReaderBoundsSizes(t *testing.T) {
+	s := open(t, spool.Options{Dir: t.TempDir(), SegmentBytes: 64 << 10})
+	for i := range 40 {
+		rs := slices.Concat(of("a", i, 1), of("b", i, 1))
+		rs[0].Data = make([]byte, 10_000+1000*(i%3))
+		mustAppend(t, s, rs...)
+	}
+	var ids []string
+	for r := s.Reader("a"); ; {
+		entries, err := r.Read(1000, 25_000)
+		if err != nil || len(entries) > 2 {
+			t.Fatalf("%d entries, %v", len(entries), err)
+		}
+		if len(entries) == 0 {
+			break
+		}
+		ids = append(ids, idsOf(entries)...)
+	}
+	wantInOrder(t, ids, "a", 40)
+}
+
+// TestReaderPassesOverWholeSegmentsUnread: what a segment counts tells that it need not be
 // read.
-func TestReadPassesOverWholeSegmentsUnread(t *testing.T) {
+func TestReaderPassesOverWholeSegmentsUnread(t *testing.T) {
 	s := open(t, spool.Options{Dir: t.TempDir(), SegmentBytes: 64 << 10})
 	for i := range 10 {
 		mustAppend(t, s, of("a", 500*i, 500)...)
 	}
 	mustAppend(t, s, of("b", 0, 1)...)
-	asked := 0
-	entries, err := s.Read(10, 1<<20, func(class string) bool {
-		asked++
-		return class == "a"
-	})
-	if err != nil || len(entries) != 1 || entries[0].Class != "b" {
-		t.Fatalf("%v, %v", entries, err)
-	}
-	if asked != 2 {
-		t.Errorf("asked %d times about 2 classes", asked)
+	if got := idsOf(readOn(t, s.Reader("b"), 10)); !slices.Equal(got, []string{"b 0"}) {
+		t.Fatal(got)
 	}
 	if s.OpenFiles() != 1 {
 		t.Errorf("%d segments were opened", s.OpenFiles())
 	}
 }
 
-// TestReadReachesSoFar has one record behind so many that are skipped.
-func TestReadReachesSoFar(t *testing.T) {
-	const extra = 3
-	s := open(t, spool.Options{Dir: t.TempDir()})
-	mustAppend(t, s, of("b", 0, 1)...)
-	mustAppend(t, s, of("a", 0, spool.MaxPassed)...)
-	mustAppend(t, s, of("b", 1, 1)...)
-	mustAppend(t, s, of("a", spool.MaxPassed, extra)...)
-	mustAppend(t, s, of("b", 2, 1)...)
-	wantInOrder(t, replay(t, s, 1, isClass("a")), "b", 2) // the third is out of reach
-	if n := s.Stats().Pending; n != spool.MaxPassed+extra+1 {
-		t.Fatalf("%d pending", n)
+// TestFewFilesAreOpen reads many flows that begin in many segments.
+func TestFewFilesAreOpen(t *testing.T) {
+	const many = 2 * spool.MaxHeads
+	s := open(t, spool.Options{Dir: t.TempDir(), SegmentBytes: 64 << 10})
+	for i := range many {
+		mustAppend(t, s, append(of(fmt.Sprint("flow ", i), 0, 10), of("a", 500*i, 500)...)...)
 	}
-	entries, err := s.Read(extra, 1<<20, nil) // held ones come first
-	if err != nil || len(entries) != extra || entries[0].ID != "a 0" {
-		t.Fatalf("%d, %v", len(entries), err)
+	readers := map[int]*spool.Reader{}
+	for n := range 10 {
+		for i := range many {
+			if readers[i] == nil {
+				readers[i] = s.Reader(fmt.Sprint("flow ", i))
+			}
+			if got := idsOf(readOn(t, readers[i], 1)); !slices.Equal(got, []string{fmt.Sprintf("flow %d %d", i, n)}) {
+				t.Fatal(got)
+			}
+		}
 	}
-	give(t, s, spool.Delivered, entries...)
-	if entries = readExactlySkipping(t, s, 1, isClass("a")); entries[0].ID != "b 2" {
-		t.Fatalf("read %s", entries[0].ID)
-	}
-	give(t, s, spool.Delivered, entries...)
-	if got := drain(t, s); len(got) != spool.MaxPassed || got[0] != fmt.Sprint("a ", extra) {
-		t.Fatalf("drained %d", len(got))
+	if n := s.OpenFiles(); n > spool.MaxHeads+1 {
+		t.Errorf("%d files are open", n)
 	}
 }
 
-func readExactlySkipping(tb testing.TB, s *spool.Spool, want int, skip func(string) bool) []spool.Entry {
-	tb.Helper()
-	entries, err := s.Read(1<<20, 1<<30, skip)
-	if err != nil || len(entries) != want {
-		tb.Fatalf("read %d, %v; want %d", len(entries), err, want)
-	}
-	return entries
-}
-
-// TestReadStopsInOrder: what is out of reach in one segment is not overtaken from the next.
-func TestReadStopsInOrder(t *testing.T) {
-	s := open(t, spool.Options{Dir: t.TempDir(), SegmentBytes: 1 << 20})
-	mustAppend(t, s, of("a", 0, spool.MaxPassed+1)...)
-	mustAppend(t, s, slices.Concat(of("b", 0, 1), of("large", 0, 1))...)
-	big := of("large", 1, 1)
-	big[0].Data = make([]byte, 1<<20)
-	mustAppend(t, s, big...)
-	mustAppend(t, s, of("b", 1, 1)...)
-	if s.OpenFiles() == 0 || s.Stats().Pending != spool.MaxPassed+5 {
-		t.Fatalf("%+v", s.Stats())
-	}
-	readExactlySkipping(t, s, 0, func(class string) bool { return class != "b" })
-	wantInOrder(t, replay(t, s, 10, func(class string) bool { return class == "large" })[spool.MaxPassed+1:], "b", 2)
-}
-
-// TestReadSkipsWithMoreClassesThanAreCounted: the rest is counted as one, together with the
-// class without a name.
-func TestReadSkipsWithMoreClassesThanAreCounted(t *testing.T) {
-	const classes = spool.MaxClasses + 50
-	s := open(t, spool.Options{Dir: t.TempDir()})
-	for i := range classes {
-		mustAppend(t, s, of(fmt.Sprint("class ", i), 0, 3)...)
-	}
-	mustAppend(t, s, of("", 0, 3)...)
-	readExactlySkipping(t, s, 0, func(string) bool { return true })
-	last := fmt.Sprint("class ", classes-1)
-	readExactlySkipping(t, s, 3, func(class string) bool { return class != last })
-	asked := map[string]int{}
-	entries := readExactlySkipping(t, s, 3+3, func(class string) bool {
-		asked[class]++
-		return class != last && class != ""
-	})
-	for i, e := range entries {
-		want := last
-		if i >= 3 {
-			want = ""
-		}
-		if e.Class != want || e.ID != fmt.Sprintf("%s %d", want, i%3) {
-			t.Errorf("%d: %q of class %q", i, e.ID, e.Class)
+// TestMoreFlowsThanAreToldApart: those beyond wait for each other, and are settled one by
+// one all the same.
+func TestMoreFlowsThanAreToldApart(t *testing.T) {
+	const count = spool.MaxFlows + 50
+	dir := t.TempDir()
+	s := open(t, spool.Options{Dir: dir})
+	var want []string
+	for n := range 3 {
+		for i := range count {
+			rs := of(fmt.Sprintf("flow %d\x00t", i), n, 1)
+			mustAppend(t, s, rs...)
+			if i >= spool.MaxFlows {
+				want = append(want, rs[0].ID)
+			}
 		}
 	}
-	for class, n := range asked {
-		if n != 1 {
-			t.Errorf("asked %d times about %q", n, class)
-		}
+	flows := s.Flows()
+	if len(flows) != spool.MaxFlows+1 || flows[spool.OtherFlow] != 150 || s.PendingOf("flow 7") != 3+150 || s.PendingOf("flow 300") != 150 {
+		t.Errorf("%v", flows)
 	}
-	if len(asked) != classes+1 {
-		t.Errorf("asked about %d classes", len(asked))
+	others := readOn(t, s.Reader(spool.OtherFlow), 1000)
+	if got := idsOf(others); !slices.Equal(got, want) {
+		t.Errorf("%v", got)
 	}
-	give(t, s, spool.Delivered, entries...)
-	readExactlySkipping(t, s, 0, func(string) bool { return true })
-	if got := drain(t, s); len(got) != 3*(classes-1) || !strings.HasPrefix(got[0], "class 0") {
+	give(t, s, spool.Delivered, others[50:60]...) // the fifty before are held
+	wantInOrder(t, replay(t, s, 2, "flow 7"), "flow 7\x00t", 3)
+	if got := replay(t, s, 1000, spool.OtherFlow); len(got) != 140 || got[49] != want[49] || got[50] != want[60] {
+		t.Errorf("%d: %v", len(got), got)
+	}
+	closeSpool(t, s)
+	s = open(t, spool.Options{Dir: dir})
+	mustAdopt(t, s, 3*(spool.MaxFlows-1))
+	if got := replay(t, s, 1000, "flow 0"); len(got) != 3 {
+		t.Error(got)
+	}
+	if got := drain(t, s); len(got) != 3*(spool.MaxFlows-2) {
 		t.Errorf("drained %d", len(got))
 	}
 }

@@ -205,7 +205,7 @@ func (b *busy) append(r spool.Record) {
 
 // deliver takes over one batch, if there is any.
 func (b *busy) deliver() int {
-	entries, err := b.s.Read(50, 1<<20, nil)
+	entries, err := b.s.Read(50, 1<<20)
 	salvaged := b.s.Stats().Quarantined
 	if err == nil {
 		err = b.s.Settle(settlements(entries, spool.Delivered)...)

@@ -178,7 +178,7 @@ const (
 // reasonUncertain is why a record became a dead letter that may have been delivered.
 const reasonUncertain = "it may have been sent already: the list of what was not is damaged"
 
-func (v *salvaged) fate(seq uint64) fate {
+func (v *salvaged) fate(seq uint64, class string) fate {
 	if v.state == nil {
 		return pending
 	}
@@ -187,7 +187,7 @@ func (v *salvaged) fate(seq uint64) fate {
 	switch {
 	case seq >= v.state.Next && v.exact: // was never acknowledged; an older state does not know
 		return settled
-	case seq >= v.state.Watermark || isHeld:
+	case isHeld || v.awaits(seq, class):
 		return pending
 	case isDead:
 		return dead
@@ -197,6 +197,11 @@ func (v *salvaged) fate(seq uint64) fate {
 	return settled
 }
 
+// awaits reports whether a record is pending as the watermarks tell.
+func (v *salvaged) awaits(seq uint64, class string) bool {
+	return seq >= v.state.Next || v.state.Flows.awaits(class, seq)
+}
+
 // rescue writes a segment with what is worth keeping, under the same sequence numbers.
 // All that is pending in it is held, so that gaps do no harm.
 type rescue struct {
@@ -204,8 +209,9 @@ type rescue struct {
 	b     *builder
 	now   time.Time
 	st    *state
-	seen  map[uint64]bool
-	first uint64     // sequence number of the first pending record
+	seen  map[uint64]fate
+	tail  uint64     // of seen: pending as the watermarks of the state tell
+	first uint64     // sequence number of the first pending record; 0: none
 	batch []keyValue // to be added
 	size  int
 	err   error
@@ -225,7 +231,7 @@ func (v *salvaged) rebuild(f *pages.File, path string, now time.Time) (*builder,
 		st.Next, st.Counts, st.Commits = v.state.Next, v.state.Counts, v.state.Commits+1
 	}
 	st.Counts[Dead] = 0
-	r := &rescue{salvaged: v, b: b, now: now, st: st, seen: map[uint64]bool{}}
+	r := &rescue{salvaged: v, b: b, now: now, st: st, seen: map[uint64]fate{}}
 	record := v.header.ties().of(kindRecord)
 	take := func(k, value []byte) bool {
 		if len(k) == 8 {
@@ -244,21 +250,24 @@ func (v *salvaged) rebuild(f *pages.File, path string, now time.Time) (*builder,
 
 // take keeps a record, if it is one, the first time it is seen.
 func (r *rescue) take(seq uint64, value []byte, tie uint32) {
-	what := r.fate(seq)
-	if what == settled || r.seen[seq] {
+	if _, ok := r.seen[seq]; ok {
 		return
 	}
 	rec, err := decodeRecord(value, tie)
 	if err != nil {
 		return
 	}
-	r.seen[seq] = true
-	r.st.Next = max(r.st.Next, seq+1)
-	if what == pending {
+	what := r.fate(seq, rec.Class)
+	switch what {
+	case settled:
+		return
+	case pending:
 		r.keep(seq, len(value), rec)
-	} else {
+	case dead:
 		r.bury(seq, len(value))
 	}
+	r.seen[seq] = what
+	r.st.Next = max(r.st.Next, seq+1)
 	r.batch = append(r.batch, keyValue{seq, slices.Clone(value)})
 	if r.size += len(value); r.size >= rescueBytes {
 		r.err = r.flush()
@@ -269,10 +278,13 @@ func (r *rescue) keep(seq uint64, size int, rec Record) {
 	at := unixNano(rec.At)
 	class := string([]byte(rec.Class)) // the record's is part of a page
 	r.st.add(class, size, at)
-	if r.st.Held == 0 || seq < r.first {
+	if r.first == 0 || seq < r.first {
 		r.first, r.st.Oldest = seq, at
 	}
 	r.st.Held++
+	if r.state != nil && seq < r.state.Next && r.awaits(seq, class) {
+		r.tail++
+	}
 	if _, ok := r.held[seq]; !ok {
 		r.held[seq] = 0
 	}
@@ -296,14 +308,16 @@ func (r *rescue) flush() error {
 func (r *rescue) finish() error {
 	t := r.header.ties()
 	var held, dead []keyValue
-	for seq := range r.seen {
-		if r.fate(seq) == pending {
+	for seq, what := range r.seen {
+		if what == pending {
 			held = append(held, keyValue{seq, encodeHeld(r.held[seq], t.tie(kindHeld, seq))})
 		} else {
 			dead = append(dead, keyValue{seq, encodeDead(r.dead[seq], t.tie(kindDead, seq))})
 		}
 	}
-	r.st.Watermark = r.st.Next
+	for i := range r.st.Flows {
+		r.st.Flows[i].watermark = r.st.Next
+	}
 	r.st.Counts[Unreadable] += r.missing(t.first)
 	r.st.balance(t.first)
 	return cmp.Or(r.b.add(bucketHeld, held), r.b.add(bucketDead, dead), r.b.finish(r.st))
@@ -311,11 +325,27 @@ func (r *rescue) finish() error {
 
 // missing counts the records that must be there and are not.
 func (r *rescue) missing(first uint64) (n uint64) {
-	for seq := first; seq < r.st.Next; seq++ {
-		_, listed := r.dead[seq]
-		if what := r.fate(seq); !r.seen[seq] && (what == pending || what == dead && listed) {
+	if r.state == nil {
+		return r.st.Next - first - uint64(len(r.seen))
+	}
+	n = r.state.Flows.pending() - r.state.Held // as the watermarks tell
+	n -= min(n, r.tail)
+	for seq := r.state.Next; seq < r.st.Next; seq++ {
+		if _, ok := r.seen[seq]; !ok {
 			n++
 		}
+	}
+	high := r.state.Flows.high() // above, what is listed is counted already
+	count := func(seq uint64) {
+		if _, ok := r.seen[seq]; !ok && seq < high {
+			n++
+		}
+	}
+	for seq := range r.held {
+		count(seq)
+	}
+	for seq := range r.dead {
+		count(seq)
 	}
 	return n
 }

@@ -330,7 +330,7 @@ func TestAnEntryThatIsSureBeatsAnOldCopy(t *testing.T) {
 
 func readAll(t *testing.T, s *spool.Spool) []spool.Entry {
 	t.Helper()
-	entries, err := s.Read(1<<20, 1<<30, nil)
+	entries, err := s.Read(1<<20, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -426,7 +426,7 @@ func (h *share) untouched(t *testing.T, dir string, want error) {
 	for range 2 {
 		s := open(t, spool.Options{Dir: dir})
 		_, err := s.Adopt()
-		entries, rerr := s.Read(1<<20, 1<<30, nil)
+		entries, rerr := s.Read(1<<20, 1<<30)
 		if rerr != nil || len(entries) != soundRecords || entries[0].Position.Owner() == h.name {
 			t.Fatalf("read %d: %v", len(entries), rerr)
 		}
@@ -463,7 +463,7 @@ func TestWhatIsNotForThisProgramIsLeftAlone(t *testing.T) {
 		return func(t *testing.T, dir string) {
 			t.Helper()
 			changed := bytes.Clone(pair)
-			spool.SetVersion(changed[keyLen:], 2)
+			spool.SetVersion(changed[keyLen:], 9)
 			writeFile(t, h.path(dir), bytes.ReplaceAll(h.file, pair, changed))
 		}
 	}
@@ -597,7 +597,7 @@ func TestDamageWhileOpen(t *testing.T) {
 			dir := copyDir(t, h.dir)
 			s := open(t, spool.Options{Dir: dir})
 			mustAdopt(t, s, len(h.now.pending)+soundRecords)
-			entries, err := s.Read(1, 1<<20, nil) // the file is open from now on
+			entries, err := s.Read(1, 1<<20) // the file is open from now on
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -6,8 +6,8 @@ import (
 	"hash/crc32"
 )
 
-// formatVersion is the first byte of every value in a segment. A value of another
-// version is not for this program: it is kept, reported and left alone.
+// formatVersion is the first byte of every value in a segment but its state. A value of
+// another version is not for this program: it is kept, reported and left alone.
 const formatVersion = 1
 
 // sealSize is the length of what seal puts before a body.
@@ -42,16 +42,22 @@ func retie(b []byte, tie uint32) {
 
 // unseal returns the body of a value.
 func unseal(b []byte, tie uint32) ([]byte, error) {
+	_, body, err := unsealUpTo(formatVersion, b, tie)
+	return body, err
+}
+
+// unsealUpTo is unseal for a value of which there are several versions.
+func unsealUpTo(newest byte, b []byte, tie uint32) (version byte, body []byte, err error) {
 	if len(b) < sealSize {
-		return nil, fmt.Errorf("%w: a value of %d bytes", ErrDamaged, len(b))
+		return 0, nil, fmt.Errorf("%w: a value of %d bytes", ErrDamaged, len(b))
 	}
 	if got, want := checksum(b)^tie, binary.BigEndian.Uint32(b[1:]); got != want {
-		return nil, fmt.Errorf("%w: checksum %08x, want %08x", ErrDamaged, got, want)
+		return 0, nil, fmt.Errorf("%w: checksum %08x, want %08x", ErrDamaged, got, want)
 	}
-	if b[0] != formatVersion {
-		return nil, fmt.Errorf("%w %d, this program knows %d", ErrVersion, b[0], formatVersion)
+	if b[0] == 0 || b[0] > newest {
+		return 0, nil, fmt.Errorf("%w %d, this program knows %d", ErrVersion, b[0], newest)
 	}
-	return b[sealSize:], nil
+	return b[0], b[sealSize:], nil
 }
 
 func checksum(b []byte) uint32 {

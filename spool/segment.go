@@ -51,6 +51,7 @@ type segment struct {
 	update sync.Mutex            // one write transaction at a time, and with it the order of states
 	state  atomic.Pointer[state] // as of the last commit
 	claims claims                // of the pending records; has its own lock
+	index  *index                // nil: to be made; used on the reading lane only
 
 	use    sync.RWMutex // held shared while the file is used, exclusively to open or close it
 	db     *bolt.DB     // nil while closed
@@ -71,7 +72,8 @@ func firstOf(path string) (first uint64, ok bool) {
 
 // newSegment returns a segment that counts in claiming for as long as it has claims.
 func newSegment(path string, mmapBytes int, claiming *atomic.Int64) *segment {
-	return &segment{path: path, mmapBytes: mmapBytes, claims: claims{some: claiming}}
+	first, _ := firstOf(path)
+	return &segment{path: path, mmapBytes: mmapBytes, claims: claims{some: claiming, first: first}}
 }
 
 // createSegment makes an empty segment in dir and opens it. It appears there whole
@@ -287,7 +289,7 @@ func (s *segment) commit(size int64, room *room, fn func(*bolt.Tx, *state) error
 		return fmt.Errorf("%w: %w", errNotTaken, err)
 	}
 	if err == nil {
-		s.claims.apply(st.moves, st.Watermark)
+		s.claims.apply(st.moves, st.Flows)
 		st.moves = nil
 		s.state.Store(st)
 	}
@@ -305,6 +307,12 @@ func (s *segment) inPlace() bool {
 	open, err := s.file.Stat()
 	there, terr := os.Stat(s.path)
 	return err == nil && terr == nil && os.SameFile(open, there)
+}
+
+// isNew reports whether the segment has never had a record.
+func (s *segment) isNew() bool {
+	first, _ := firstOf(s.path)
+	return s.state.Load().Next == first
 }
 
 // usedBytes is the length of what bbolt uses of the file.

@@ -87,95 +87,105 @@ func (s *Spool) tidy(err error) {
 	}
 }
 
-// settle records outcomes in one commit. Records below the new watermark that
-// got none are held. It returns how many records each outcome was new for:
-// settling twice changes nothing.
+// settle records outcomes in one commit. Records of a flow below its new watermark that
+// got none are held. It returns how many records each outcome was new for: settling twice
+// changes nothing.
 func (s *segment) settle(batch []Settlement, now time.Time) (done changes, err error) {
 	bySeq := func(a, b Settlement) int { return cmp.Compare(a.Position.seq, b.Position.seq) }
 	if !slices.IsSortedFunc(batch, bySeq) {
 		batch = slices.Clone(batch)
 		slices.SortStableFunc(batch, bySeq)
 	}
-	err = s.commit(settleCost(batch, s.state.Load().Watermark), nil, func(tx *bolt.Tx, st *state) error {
+	known, err := s.look()
+	if err != nil {
+		return done, err
+	}
+	err = s.commit(settleCost(batch, s.state.Load(), known), nil, func(tx *bolt.Tx, st *state) error {
 		done = changes{}
-		t := newSettler(tx, st, s.header.ties())
+		t := newSettler(tx, st, s.header.ties(), known)
 		for _, settlement := range batch {
 			if err := t.settle(settlement, now, &done); err != nil {
 				return err
 			}
 		}
+		t.catchUp()
 		return t.findOldest(tx)
 	})
 	return done, err
 }
 
+// look returns what is known of the records ahead, as of now.
+func (s *segment) look() (known ahead, err error) {
+	st := s.state.Load() // before the transaction: that may know more, never less
+	if s.knows(st) {
+		return s.lookAhead(nil, st)
+	}
+	err = s.view(func(tx *bolt.Tx) error {
+		known, err = s.lookAhead(tx, st)
+		return err
+	})
+	return known, err
+}
+
 // settleCost is how many bytes a commit that settles may add to the file: for the
 // records it holds back or sets aside, and a few pages. Less than slack, unless it has
 // many exceptions.
-func settleCost(batch []Settlement, watermark uint64) int64 {
+func settleCost(batch []Settlement, st *state, known ahead) int64 {
 	const perException = 16 + 8 + sealSize + 2*binary.MaxVarintLen64
 	cost := slack() / 4
-	for i, st := range batch {
-		if seq := st.Position.seq; seq > watermark {
-			cost += int64(seq-watermark) * perException
+	from := map[int]uint64{} // by flow
+	for i := range batch {
+		at := &batch[i].Position
+		f := st.Flows.of(at.class)
+		if f < 0 {
+			continue
 		}
-		watermark = max(watermark, st.Position.seq+1)
-		if st.Outcome == Kept || st.Outcome == Dead {
+		begin, ok := from[f]
+		if !ok {
+			begin = st.Flows[f].watermark
+		}
+		if at.seq > begin {
+			cost += int64(known.count(f, begin, at.seq)) * perException
+		}
+		from[f] = max(begin, at.seq+1)
+		if o := batch[i].Outcome; o == Kept || o == Dead {
 			cost += int64(perException + len(batch[i].Reason))
 		}
 	}
 	return cost * 5 / 4
 }
 
-// settler moves the watermark of one segment over a batch.
+// settler moves the watermarks of one segment over a batch.
 type settler struct {
 	st           *state
+	known        ahead
 	held, dead   *bolt.Bucket
 	heldT, deadT func(seq uint64) uint32
 	recordT      func(seq uint64) uint32
 }
 
-func newSettler(tx *bolt.Tx, st *state, t ties) *settler {
+func newSettler(tx *bolt.Tx, st *state, t ties, known ahead) *settler {
 	return &settler{
-		st: st, held: tx.Bucket([]byte(bucketHeld)), dead: tx.Bucket([]byte(bucketDead)),
+		st: st, known: known, held: tx.Bucket([]byte(bucketHeld)), dead: tx.Bucket([]byte(bucketDead)),
 		heldT: t.of(kindHeld), deadT: t.of(kindDead), recordT: t.of(kindRecord),
 	}
 }
 
 // settle gives one record its outcome, unless it is not pending any more.
 func (t *settler) settle(st Settlement, now time.Time, done *changes) error {
-	seq := st.Position.seq
-	if seq >= t.st.Next {
+	seq, flow := st.Position.seq, t.st.Flows.of(st.Position.class)
+	if seq >= t.st.Next || flow < 0 {
 		return fmt.Errorf("spool: settling record %d, the last is %d", seq, t.st.Next-1)
 	}
-	for ; t.st.Watermark < seq; t.st.Watermark++ { // what the batch skipped stays pending
-		if err := t.hold(t.st.Watermark, 0); err != nil {
-			return err
-		}
-	}
-	attempts := 0
-	if seq == t.st.Watermark {
-		t.st.Watermark++
-	} else {
-		v := t.held.Get(key(seq))
-		if v == nil {
-			return nil
-		}
-		var err error
-		if attempts, err = decodeHeld(v, t.heldT(seq)); err != nil {
-			return err
-		}
-		if err := t.held.Delete(key(seq)); err != nil {
-			return err
-		}
-		t.st.Held--
-		t.st.moves.free(seq)
+	pending, attempts, err := t.reach(flow, seq)
+	if err != nil || !pending {
+		return err
 	}
 	done[st.Outcome]++
 	if st.Outcome == Kept {
 		return t.hold(seq, attempts+1)
 	}
-	t.st.take(st.Position.class, st.Position.size)
+	t.st.take(flow, st.Position.class, st.Position.size)
 	t.st.Counts[st.Outcome]++
 	if st.Outcome == Dead {
 		t.st.DeadBytes += uint64(st.Position.size)
@@ -184,10 +194,47 @@ func (t *settler) settle(st Settlement, now time.Time, done *changes) error {
 	return nil
 }
 
+// reach moves the watermark of a flow past one of its records, or takes the record from
+// those that are held. It reports whether the record was pending.
+func (t *settler) reach(flow int, seq uint64) (pending bool, attempts int, err error) {
+	mark := &t.st.Flows[flow].watermark
+	if seq >= *mark {
+		for skipped := t.known.after(flow, *mark); skipped < seq; skipped = t.known.after(flow, skipped+1) {
+			if err := t.hold(skipped, 0); err != nil { // what the batch skipped stays pending
+				return false, 0, err
+			}
+		}
+		*mark = seq + 1
+		return true, 0, nil
+	}
+	v := t.held.Get(key(seq))
+	if v == nil {
+		return false, 0, nil
+	}
+	if attempts, err = decodeHeld(v, t.heldT(seq)); err == nil {
+		err = t.held.Delete(key(seq))
+	}
+	if err != nil {
+		return false, 0, err
+	}
+	t.st.Held--
+	t.st.moves.free(seq)
+	return true, attempts, nil
+}
+
 func (t *settler) hold(seq uint64, attempts int) error {
 	t.st.Held++
 	t.st.moves.hold(seq)
 	return t.held.Put(key(seq), encodeHeld(attempts, t.heldT(seq)))
+}
+
+// catchUp moves each watermark to the next record of its flow, or to the end of what is
+// known, so that nobody looks for it again in what lies between.
+func (t *settler) catchUp() {
+	for i := range t.st.Flows {
+		mark := &t.st.Flows[i].watermark
+		*mark = max(*mark, t.known.after(i, *mark))
+	}
 }
 
 // findOldest notes when the first pending record was accepted.
@@ -196,14 +243,14 @@ func (t *settler) findOldest(tx *bolt.Tx) error {
 	if t.st.pending() == 0 {
 		return nil
 	}
-	first := key(t.st.Watermark)
-	if k, _ := t.held.Cursor().First(); k != nil {
-		first = k
+	first := t.st.Flows.low(t.st.Next)
+	if k, _ := t.held.Cursor().First(); len(k) == 8 {
+		first = min(first, binary.BigEndian.Uint64(k))
 	}
-	v := tx.Bucket([]byte(bucketRecords)).Get(first)
-	r, err := decodeRecord(v, t.recordT(binary.BigEndian.Uint64(first)))
+	v := tx.Bucket([]byte(bucketRecords)).Get(key(first))
+	r, err := decodeRecord(v, t.recordT(first))
 	if err != nil {
-		return fmt.Errorf("record %x: %w", first, err)
+		return fmt.Errorf("record %d: %w", first, err)
 	}
 	t.st.Oldest = unixNano(r.At)
 	return nil

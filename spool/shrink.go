@@ -17,7 +17,7 @@ func (s *Spool) shrink(o *owner, seg *segment) error {
 	switch st := seg.state.Load(); {
 	case st.empty():
 		return s.dropLocked(o, seg)
-	case st.Watermark == st.Next && seg.sparse():
+	case (st.allHeld() || s.active.seg != seg) && seg.sparse():
 		if s.active.seg == seg {
 			s.active.seg = nil
 		}

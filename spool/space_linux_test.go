@@ -30,7 +30,7 @@ func TestDrainGivesBlocksBack(t *testing.T) {
 			t.Errorf("%d segments", files)
 		}
 		for {
-			entries, err := s.Read(500, 8<<20, nil)
+			entries, err := s.Read(500, 8<<20)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -130,7 +130,7 @@ type Spool struct {
 
 	twins twins // which names pending records have; has its own lock
 
-	head *segment // that Read is reading; used on reading only
+	heads []*segment // those that are being read, the last one first; used on reading only
 
 	mu      sync.Mutex // guards adopted, foreign and each owner's segs and bad
 	adopted []*owner   // oldest first
@@ -264,7 +264,7 @@ func (s *Spool) retire(seg *segment) {
 func (s *Spool) closeIdle(seg *segment) {
 	s.active.Lock()
 	defer s.active.Unlock()
-	if seg != s.active.seg && seg != s.head {
+	if seg != s.active.seg && !slices.Contains(s.heads, seg) {
 		s.tidy(seg.close())
 	}
 }

@@ -138,7 +138,7 @@ func drain(tb testing.TB, s *spool.Spool) []string {
 	tb.Helper()
 	var ids []string
 	for {
-		entries, err := s.Read(100, 1<<20, nil)
+		entries, err := s.Read(100, 1<<20)
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -179,7 +179,7 @@ func TestRecordsComeBackWholeAndInOrder(t *testing.T) {
 	for i := 0; i < 3000; i += 100 {
 		mustAppend(t, s, records(i, i+100)...)
 	}
-	entries, err := s.Read(1, 1, nil)
+	entries, err := s.Read(1, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -395,7 +395,7 @@ func TestKeptRecordsComeBackAndDeadLettersStay(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, spool.Options{Dir: dir})
 	mustAppend(t, s, records(0, 6)...)
-	entries, err := s.Read(6, 1<<20, nil)
+	entries, err := s.Read(6, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +417,7 @@ func TestKeptRecordsComeBackAndDeadLettersStay(t *testing.T) {
 	if st := s.Stats(); st.DeadLetters != 1 {
 		t.Fatalf("%+v", st)
 	}
-	entries, err = s.Read(10, 1<<20, nil)
+	entries, err = s.Read(10, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -463,9 +463,11 @@ func TestClosedSpoolSaysSo(t *testing.T) {
 	s := open(t, spool.Options{Dir: t.TempDir()})
 	closeSpool(t, s)
 	closeSpool(t, s)
-	_, readErr := s.Read(1, 1, nil)
+	_, readErr := s.Read(1, 1)
 	_, adoptErr := s.Adopt()
-	for call, err := range map[string]error{"Append": s.Append(record(0)), "Read": readErr, "Adopt": adoptErr, "Settle": s.Settle(), "Twin": s.Twin("", "")} {
+	_, readerErr := s.Reader("").Read(1, 1)
+	_, markErr := s.Mark()
+	for call, err := range map[string]error{"Reader": readerErr, "Mark": markErr, "Append": s.Append(record(0)), "Read": readErr, "Adopt": adoptErr, "Settle": s.Settle(), "Twin": s.Twin("", "")} {
 		if !errors.Is(err, spool.ErrClosed) {
 			t.Errorf("%s: %v", call, err)
 		}
@@ -473,15 +475,24 @@ func TestClosedSpoolSaysSo(t *testing.T) {
 	s.Stats()
 }
 
+func markOf(tb testing.TB, s *spool.Spool) spool.Mark {
+	tb.Helper()
+	m, err := s.Mark()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return m
+}
+
 func TestMarkCountsOnlyWhatCameBefore(t *testing.T) {
 	s := open(t, spool.Options{Dir: t.TempDir()})
 	mustAppend(t, s, records(0, 10)...)
-	mark := s.Mark()
+	mark := markOf(t, s)
 	mustAppend(t, s, records(10, 20)...)
 	if n := s.Before(mark); n != 10 {
 		t.Fatalf("%d before the mark, want 10", n)
 	}
-	entries, err := s.Read(10, 1<<20, nil)
+	entries, err := s.Read(10, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -491,8 +502,8 @@ func TestMarkCountsOnlyWhatCameBefore(t *testing.T) {
 	if n, all := s.Before(mark), s.Stats().Pending; n != 0 || all != 10 {
 		t.Fatalf("%d before the mark, %d in all", n, all)
 	}
-	mark = s.Mark()
-	if entries, err = s.Read(4, 1<<20, nil); err != nil {
+	mark = markOf(t, s)
+	if entries, err = s.Read(4, 1<<20); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Settle(settlements(entries, spool.Kept)...); err != nil {
@@ -571,7 +582,7 @@ func TestAFileThatCannotBeRemovedIsNoErrorOfTheSettling(t *testing.T) {
 	closeSpool(t, dead)
 	s := open(t, spool.Options{Dir: dir})
 	mustAdopt(t, s, 5)
-	entries, err := s.Read(5, 1<<20, nil)
+	entries, err := s.Read(5, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -618,7 +629,7 @@ func wantAll(t *testing.T, s *spool.Spool, want int) {
 	t.Helper()
 	got := 0
 	for {
-		entries, err := s.Read(50, 4<<20, nil)
+		entries, err := s.Read(50, 4<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -102,18 +102,31 @@ type Mark struct {
 	seq uint64
 }
 
-// Mark returns the point behind everything that is pending now.
-func (s *Spool) Mark() Mark { return Mark{seq: s.nextSeq.Load()} }
+// Mark returns the point behind everything that is pending now. What comes next goes to
+// another segment: a segment counts what it holds as a whole.
+//
+// Errors: [ErrClosed], [ErrStalled].
+func (s *Spool) Mark() (m Mark, err error) {
+	m, _, err = run(s.appending, func() (Mark, error) {
+		s.active.Lock()
+		defer s.active.Unlock()
+		if s.closed.Load() {
+			return Mark{}, ErrClosed
+		}
+		if seg := s.active.seg; seg != nil && !seg.isNew() {
+			s.sealLocked(seg)
+		}
+		return Mark{seq: s.nextSeq.Load()}, nil
+	})
+	return m, err
+}
 
 // Before returns how many records before the mark are pending, adopted ones
 // included.
-func (s *Spool) Before(m Mark) int {
-	n := 0
+func (s *Spool) Before(m Mark) (n int) {
 	for _, o := range s.owners() {
 		for _, seg := range s.segments(o) {
-			if o == s.own {
-				n += seg.state.Load().pendingBefore(m.seq)
-			} else {
+			if first, _ := firstOf(seg.path); o != s.own || first < m.seq {
 				n += seg.state.Load().pending()
 			}
 		}

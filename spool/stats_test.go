@@ -19,7 +19,7 @@ func TestStatsByClass(t *testing.T) {
 	closeSpool(t, s) // the counts are read again
 	s = open(t, spool.Options{Dir: dir})
 	mustAdopt(t, s, classes*each)
-	entries, err := s.Read(10, 1<<20, nil)
+	entries, err := s.Read(10, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

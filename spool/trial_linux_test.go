@@ -205,7 +205,7 @@ func (tr *trial) append(n, size int) {
 // settle reads up to n records and gives them outcomes, the last one to all that are
 // left.
 func (tr *trial) settle(n int, outcomes ...spool.Outcome) {
-	entries, err := tr.s.Read(n, 10<<20, nil)
+	entries, err := tr.s.Read(n, 10<<20)
 	tr.failed(err)
 	var batch []spool.Settlement
 	for i, e := range entries {

@@ -179,20 +179,22 @@ func (v *verifier) count(what string, found int, want uint64) {
 func (v *verifier) records(t ties, st *state, held, dead map[uint64]bool) {
 	tie := t.of(kindRecord)
 	want := st.pending() + int(st.Counts[Dead])
-	pendingBytes := uint64(0)
+	pendingBytes, byFlow := uint64(0), map[int]uint64{}
 	v.problem(v.f.Walk(bucketRecords, func(k, b []byte) bool {
 		if len(k) != 8 {
 			v.problem(fmt.Errorf("%w: key %x in %s", ErrDamaged, k, bucketRecords))
 			return true
 		}
 		seq := binary.BigEndian.Uint64(k)
-		if _, err := decodeRecord(b, tie(seq)); err != nil {
+		r, err := decodeRecord(b, tie(seq))
+		if err != nil {
 			v.problem(fmt.Errorf("record %d: %w", seq, err))
 			return true
 		}
-		pending := seq >= st.Watermark || held[seq]
+		pending := st.Flows.awaits(r.Class, seq) || held[seq]
 		if pending {
 			pendingBytes += uint64(len(b))
+			byFlow[st.Flows.of(r.Class)]++
 		}
 		if pending || dead[seq] {
 			want--
@@ -201,6 +203,11 @@ func (v *verifier) records(t ties, st *state, held, dead map[uint64]bool) {
 	})...)
 	if want != 0 {
 		v.problem(fmt.Errorf("%w: %d records that are pending or dead are missing", ErrDamaged, want))
+	}
+	for i, f := range st.Flows {
+		if byFlow[i] != f.pending {
+			v.problem(fmt.Errorf("%w: %d records of flow %d are pending, the state says %d", ErrDamaged, byFlow[i], i, f.pending))
+		}
 	}
 	if pendingBytes != st.PendingBytes {
 		v.problem(fmt.Errorf("%w: %d bytes are pending, the state says %d", ErrDamaged, pendingBytes, st.PendingBytes))

@@ -295,7 +295,7 @@ func drain(b *testing.B, s *spool.Spool, n int) {
 	b.Helper()
 	settlements := make([]spool.Settlement, 0, pageRecords)
 	for done := 0; ; done += len(settlements) {
-		entries, err := s.Read(pageRecords, pageBytes, nil)
+		entries, err := s.Read(pageRecords, pageBytes)
 		if err != nil {
 			b.Fatal(err)
 		}
