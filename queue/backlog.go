@@ -13,7 +13,7 @@ import (
 type backlog struct {
 	spool   *spool.Spool
 	weights map[string]int
-	readers map[string]*spool.Reader // by flow: a queue, or "" for all that the spool does not count one by one
+	readers map[string]*spool.Reader // by flow: a queue, or spool.OtherFlow
 	last    string                   // the flow that had its turn last
 }
 

@@ -146,13 +146,22 @@ func (b *batchCall) chunk(from int) (to int) {
 // send tries Redis with those tasks that no breaker stops.
 func (b *batchCall) send(ctx context.Context, tasks []batchTask) {
 	sent, passes, cmds := make([]*batchTask, 0, len(tasks)), make([]pass, 0, len(tasks)), make([]command, 0, len(tasks))
+	behind := map[string]bool{} // by queue: one answer for all its tasks
 	for i := range tasks {
 		t := &tasks[i]
 		if t.done() {
 			continue
 		}
 		var at pass
-		if at, t.stopped = b.p.breakers.enter(t.cmd.Queue); t.stopped == nil && !b.p.behind(t.cmd.Queue) {
+		if at, t.stopped = b.p.breakers.enter(t.cmd.Queue); t.stopped != nil {
+			continue
+		}
+		late, asked := behind[t.cmd.Queue]
+		if !asked {
+			late = b.p.gate.behind(ctx, t.cmd.Queue)
+			behind[t.cmd.Queue] = late
+		}
+		if !late {
 			sent, passes, cmds = append(sent, t), append(passes, at), append(cmds, t.cmd)
 		}
 	}

@@ -94,10 +94,10 @@ func (r *replayer) decode(ctx context.Context, rec spool.Record, at time.Time) (
 	return j, cmd, ""
 }
 
-// stopped reports whether jobs of a queue cannot be sent now. The flow that has no name
-// has those of many.
+// stopped reports whether jobs of a queue cannot be sent now. The flow of others has
+// those of many.
 func (r *replayer) stopped(queue string) bool {
-	return queue != "" && (r.p.breakers.stops(queue) || r.guard.full(queue))
+	return queue != spool.OtherFlow && (r.p.breakers.stops(queue) || r.guard.full(queue))
 }
 
 // take returns the batch that was read ahead, or one that is read now where that is

@@ -12,7 +12,10 @@ import (
 // drain waits until nothing is left of what is spooled now.
 func (r *replayer) drain(ctx context.Context) error {
 	_, adoptErr := r.p.spool.Adopt()
-	mark := r.p.spool.Mark()
+	mark, err := r.p.spool.Mark()
+	if err != nil {
+		return fmt.Errorf("queue: drain: %w", errors.Join(err, adoptErr))
+	}
 	r.draining.Add(1)
 	defer r.draining.Add(-1)
 	r.poke()

@@ -155,7 +155,7 @@ func (p *Producer) place(ctx context.Context, c *call, own ownOptions, n *notes)
 		return Nowhere, err
 	}
 	at, stopped := p.breakers.enter(c.cmd.Queue)
-	if stopped != nil || p.behind(c.cmd.Queue) {
+	if stopped != nil || p.gate.behind(ctx, c.cmd.Queue) {
 		return p.shelve(ctx, c, own, stopped, nil, n)
 	}
 	r := p.attempt(ctx, at, c.cmd, n)

@@ -26,6 +26,7 @@ type Producer struct {
 	breakers *breakers
 	budget   budget
 	counters counters
+	gate     gate
 	live     live
 	replayer *replayer
 
@@ -66,6 +67,7 @@ func New(cfg Config) (*Producer, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("queue: %w", err), p.composer.Close(), p.sender.close())
 	}
+	p.gate.p = p
 	p.replayer = newReplayer(p)
 	go p.replayer.run()
 	return p, nil

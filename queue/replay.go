@@ -141,6 +141,7 @@ func (r *replayer) adopt() {
 	r.complain(&r.adoptErr, "queue: what a dead process left cannot be adopted", err)
 	if n > 0 {
 		r.p.cfg.Logger.Info("queue: adopted jobs of dead processes", "jobs", n)
+		r.discard() // they come first
 	}
 }
 

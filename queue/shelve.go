@@ -92,11 +92,6 @@ func (p *Producer) shelved(j job, stopped *breaker, n *notes) {
 // errBehind is why a job goes to the spool although there is no outage.
 var errBehind = errors.New("older jobs of its queue wait in the spool")
 
-// behind reports whether a job has to wait behind older ones of its queue.
-func (p *Producer) behind(queue string) bool {
-	return p.cfg.Replay.Ordering == FIFO && p.spool.PendingOf(queue) > 0
-}
-
 // because is the error of the attempt, or of the outage for which there was none.
 func because(redisErr error, stopped *breaker) error {
 	switch {

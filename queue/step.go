@@ -118,6 +118,13 @@ func (r *replayer) settle(settlements []settlement, n *notes) error {
 	return nil
 }
 
+// nextStep returns a channel that is closed when the next step has ended.
+func (r *replayer) nextStep() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stepped
+}
+
 // finish makes the result of a step known to those who wait in drain.
 func (r *replayer) finish(err error) {
 	r.mu.Lock()

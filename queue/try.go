@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/jobspool/jobspool/spool"
 )
 
 const (
@@ -153,7 +155,7 @@ func (r *replayer) tryOutages(n *notes) (err error) {
 // load reads the oldest records that the outage of a try stops.
 func (r *replayer) load(t *trial) error {
 	entries, err := r.backlog.heads(t.heads+len(r.deferred), func(queue string) bool {
-		return queue != "" && !r.p.breakers.heads(t.b, queue)
+		return queue != spool.OtherFlow && !r.p.breakers.heads(t.b, queue)
 	})
 	r.complain(&r.readErr, "queue: the spool cannot be read", err)
 	d := draft{at: time.Now()}

@@ -105,7 +105,7 @@ func (s *Spool) enrol(o *owner, path string) (records int) {
 	s.mu.Unlock()
 	records = seg.state.Load().pending()
 	s.adoptions.Add(int64(records - known))
-	s.tidy(s.shrink(o, seg))
+	s.tidy(s.shrink(o, seg, nil))
 	return records
 }
 

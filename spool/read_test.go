@@ -2,6 +2,7 @@ package spool_test
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -242,4 +243,45 @@ func TestMoreFlowsThanAreToldApart(t *testing.T) {
 	if got := drain(t, s); len(got) != 3*(spool.MaxFlows-2) {
 		t.Errorf("drained %d", len(got))
 	}
+}
+
+// TestAFlowThatIsStoppedKeepsLittleSpace settles all of a segment but a few records of
+// another flow.
+func TestAFlowThatIsStoppedKeepsLittleSpace(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, spool.Options{Dir: dir})
+	for i := range 20 {
+		rs := slices.Concat(of("a", i, 1), of("b", i, 1))
+		rs[0].Data = make([]byte, 200_000)
+		mustAppend(t, s, rs...)
+	}
+	markOf(t, s) // the segment takes no more
+	before := usedBytes(t, dir)
+	give(t, s, spool.Delivered, readOn(t, s.Reader("a"), 15)...)
+	if now := usedBytes(t, dir); now < before/2 {
+		t.Errorf("written anew, from %d to %d bytes, while the rest is about to be settled", before, now)
+	}
+	if n := len(replay(t, s, 15, "a")); n != 5 {
+		t.Errorf("%d of a were left", n)
+	}
+	if now := usedBytes(t, dir); now > before/4 {
+		t.Errorf("%d of %d bytes are still in use", now, before)
+	}
+	wantInOrder(t, replay(t, s, 7, "b"), "b", 20)
+	if left := segmentFiles(t, dir); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// usedBytes is the length of a SpoolDir's segments.
+func usedBytes(tb testing.TB, dir string) (n int64) {
+	tb.Helper()
+	for _, path := range segmentFiles(tb, dir) {
+		fi, err := os.Stat(path)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		n += fi.Size()
+	}
+	return n
 }

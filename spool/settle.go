@@ -75,7 +75,7 @@ func (s *Spool) reviseSegment(o *owner, seg *segment, batch []Settlement, fn fun
 	for outcome, n := range done {
 		s.settled[outcome].Add(int64(n))
 	}
-	s.tidy(errors.Join(s.shrink(o, seg), s.releaseIfEmpty(o)))
+	s.tidy(errors.Join(s.shrink(o, seg, batch), s.releaseIfEmpty(o)))
 	return nil
 }
 

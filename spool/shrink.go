@@ -9,21 +9,32 @@ import (
 // compactAbove is the size up to which a segment is not worth compacting.
 const compactAbove = 1 << 20
 
-// shrink gives back disk space after records were settled: a segment that holds
-// nothing is unlinked, one that holds little is written anew.
-func (s *Spool) shrink(o *owner, seg *segment) error {
+// shrink gives back disk space after a batch was settled: a segment that holds nothing is
+// unlinked, one that holds little is written anew.
+func (s *Spool) shrink(o *owner, seg *segment, batch []Settlement) error {
 	s.active.Lock() // no append while we look
 	defer s.active.Unlock()
 	switch st := seg.state.Load(); {
 	case st.empty():
 		return s.dropLocked(o, seg)
-	case (st.allHeld() || s.active.seg != seg) && seg.sparse():
+	case (st.allHeld() || s.active.seg != seg && st.stays(batch)) && seg.sparse():
 		if s.active.seg == seg {
 			s.active.seg = nil
 		}
 		return s.compact(seg)
 	}
 	return nil
+}
+
+// stays reports whether what is pending will stay for a while: those flows of which a
+// batch was settled have nothing to come.
+func (st *state) stays(batch []Settlement) bool {
+	for i := range batch {
+		if f := st.Flows.of(batch[i].Position.class); f >= 0 && st.Flows[f].pending > 0 && st.Flows[f].watermark < st.Next {
+			return false
+		}
+	}
+	return len(batch) > 0
 }
 
 // sparse reports whether most of the file is taken by what is settled.

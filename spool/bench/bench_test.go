@@ -294,8 +294,9 @@ func fill(b *testing.B, s *spool.Spool, n, perCall int) {
 func drain(b *testing.B, s *spool.Spool, n int) {
 	b.Helper()
 	settlements := make([]spool.Settlement, 0, pageRecords)
+	r := s.Reader(spool.FlowOf(spoolRecord(record(0)).Class))
 	for done := 0; ; done += len(settlements) {
-		entries, err := s.Read(pageRecords, pageBytes)
+		entries, err := r.Read(pageRecords, pageBytes)
 		if err != nil {
 			b.Fatal(err)
 		}
