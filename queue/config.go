@@ -161,7 +161,8 @@ const (
 
 	// FIFO keeps the order of each queue: while older jobs of its queue wait in this
 	// Producer's spool, those that it has adopted included, a new one goes to the spool,
-	// behind them. What dead processes left comes first. Nothing orders jobs of different
+	// behind them; or, when few are left and there is no outage, it waits up to 100 ms for
+	// their replay and goes to Redis. What dead processes left comes first. Nothing orders jobs of different
 	// processes, nor calls that run at the same time. A job that Redis does not answer
 	// while it takes others, and one that it refuses, are overtaken: else they would stop
 	// their queue for ever.

@@ -28,7 +28,7 @@ type gate struct {
 }
 
 // behind reports whether a new job of the queue has to go to the spool because of older
-// ones. It waits up to gateWait, or until ctx ends.
+// ones. It waits up to gateWait, or a quarter of the time that ctx has left.
 func (g *gate) behind(ctx context.Context, queue string) bool {
 	if g.p.cfg.Replay.Ordering != FIFO {
 		return false
@@ -37,7 +37,7 @@ func (g *gate) behind(ctx context.Context, queue string) bool {
 	if left == 0 || left > gateRecords || g.p.breakers.stops(queue) || g.rests(queue) {
 		return left > 0
 	}
-	timer := time.NewTimer(gateWait)
+	timer := time.NewTimer(gateTime(ctx))
 	defer timer.Stop()
 	for {
 		stepped := g.p.replayer.nextStep()
@@ -53,6 +53,15 @@ func (g *gate) behind(ctx context.Context, queue string) bool {
 			return true
 		}
 	}
+}
+
+// gateTime is gateWait, or less where the caller has little time.
+func gateTime(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return gateWait
+	}
+	return max(min(gateWait, time.Until(deadline)/4), 0)
 }
 
 func (g *gate) rests(queue string) bool {

@@ -24,7 +24,7 @@
 // file it has locked with the one that has the name (H34): the owner may have been
 // emptied and removed in between.
 //
-// # A segment, format version 1
+// # A segment
 //
 // A segment is one bbolt file that is only added to. It has four buckets, and a fifth
 // once it has had a record with a key or a lock:
@@ -32,7 +32,7 @@
 //	meta     header -> owner, first sequence number, target, creation; written once
 //	         state  -> what the segment counts; written with every commit
 //	records  sequence number -> record
-//	held     sequence number -> attempts: below the watermark, yet pending
+//	held     sequence number -> attempts: below its flow's watermark, yet pending
 //	dead     sequence number -> attempts, time, reason: a dead letter
 //	twins    sequence number -> what the record claims; written with it, never changed
 //
@@ -43,14 +43,15 @@
 //	0         1                 5
 //	+---------+-----------------+--------------------------------------------
 //	| version | CRC32C XOR tie  | header:  owner | first | target | created
-//	|    1    |                 | state:   commits | next | watermark | held
+//	|    1    |                 | state 2: commits | next | held
 //	|         |                 |          | pending bytes | dead bytes | oldest
 //	|         |                 |          | n, n counts by outcome
 //	|         |                 |          | n, n classes: name, count, bytes, first
+//	|         |                 |          | n, n flows: name, watermark, count
 //	|         |                 | record:  at | lock until | id | class | lock | data
 //	|         |                 | held:    attempts
 //	|         |                 | dead:    attempts | since | reason
-//	|         |                 | twin:    end of the lock | key | lock
+//	|         |                 | twin:    end of the lock | key | lock | flow
 //	+---------+-----------------+--------------------------------------------
 //
 // The checksum is of the version and the fields. The tie is the CRC32C of the kind of
@@ -60,24 +61,33 @@
 // the name, or empty. A record holds the fields of the job, never a script's arguments
 // (H41).
 //
+// A state has version 2; in one of version 1 a watermark, between next and held, stood for
+// all flows, and a twin of that time has no flow. Both are read.
+//
 // A value, an identity or a segment of another version is kept, reported by
 // [Spool.Stats], and left alone: so does an older program with a newer one's files.
 // A format that is no bbolt file with such a header must use another suffix than .seg.
 //
-// Settling a batch is one commit that moves the watermark and writes the few
-// exceptions. No record is deleted one by one: deletes inside bbolt need free
-// pages, fail on a full disk and fragment the file.
+// # Flows
 //
-//	first        watermark                next
-//	  |-----------|------------------------|
-//	   settled     pending
-//	   but held,
-//	   dead
+// The records of one flow keep their order, and wait for none of another: see [FlowOf]. Each
+// flow has a watermark in each segment. Settling a batch is one commit that moves the
+// watermarks of its flows and writes the few exceptions. No record is deleted one by one:
+// deletes inside bbolt need free pages, fail on a full disk and fragment the file.
 //
-// What [Spool.Read] has passed over, since its class is skipped, is held as well once a
-// record behind it is settled.
+//	first     watermark of a    watermark of b   next
+//	  |------------|------------------|------------|
+//	a's: settled   |       pending, all of them    |
+//	b's: settled, but held, dead      |  pending   |
 //
-// pending = held + next - watermark, and next - first = pending + all counts by outcome.
+// What a [Reader] returned and its caller did not settle is held once a record of the same
+// flow behind it is settled.
+//
+// next - first = pending + all counts by outcome.
+//
+// Which records are whose is not written down: a segment with several flows is read through
+// once, when the first of them is read from it, and four bytes of memory for each record
+// remember it for as long as the segment is one of the sixteen read last.
 //
 // The file is unlinked when everything in it is settled and it holds no dead letter.
 // One that is settled but for a few records is written anew with those alone, under
@@ -88,7 +98,7 @@
 // No two records with the same key are pending in one Spool, nor two with the same lock
 // before it is over: [Spool.Append] looks and claims in one step, before it waits for the
 // disk. What a segment's records claim is in memory until all of them are settled, on
-// average 45 bytes for each key and 67 for each lock; the watermark and the list of those
+// average 45 bytes for each key and 67 for each lock; the watermarks and the list of those
 // held say whose claims still count. Records with neither have no part in it.
 //
 // It spares Redis what can be known here, and no more: it knows nothing of living owners,

@@ -59,14 +59,8 @@ func (r *Reader) Read(count, size int) ([]Entry, error) {
 func (r *Reader) read(at *place, count, size int) (entries []Entry, err error) {
 	for _, o := range r.s.owners() {
 		for _, seg := range r.s.segments(o) {
-			st := seg.state.Load()
-			here := place{own: o == r.s.own, owner: o.name}
-			if i := st.Flows.named(r.flow); i < 0 || st.Flows[i].pending == 0 || here.compare(*at) < 0 {
-				continue
-			} else if here.compare(*at) == 0 {
-				here.seq = at.seq
-			}
-			if st.Next <= here.seq {
+			here, some := r.reach(o, seg, *at)
+			if !some {
 				continue
 			}
 			r.s.use(seg)
@@ -95,6 +89,18 @@ func (r *Reader) read(at *place, count, size int) (entries []Entry, err error) {
 		}
 	}
 	return entries, nil
+}
+
+// reach returns from where on a segment is to be read, and false if it has nothing to read.
+func (r *Reader) reach(o *owner, seg *segment, at place) (here place, some bool) {
+	here = place{own: o == r.s.own, owner: o.name}
+	order := here.compare(at)
+	if order == 0 {
+		here.seq = at.seq
+	}
+	st := seg.state.Load()
+	i := st.Flows.named(r.flow)
+	return here, order >= 0 && i >= 0 && st.Flows[i].pending > 0 && here.seq < st.Next
 }
 
 // compare compares the owners of two places.
