@@ -127,3 +127,47 @@ func ExampleSpool_Backup() {
 	}
 	// Output: 1 pending, 0 problems
 }
+
+// Two flows are read in turn, and the next batch while the one before is not settled yet.
+func ExampleSpool_Reader() {
+	dir := tempDir()
+	defer os.RemoveAll(dir)
+	s, err := spool.Open(spool.Options{Dir: dir})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Close()
+	for i := range 3 {
+		err := s.Append(
+			spool.Record{ID: fmt.Sprint("large ", i), Class: "large\x00video"},
+			spool.Record{ID: fmt.Sprint("small ", i), Class: "small\x00mail"},
+		)
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	fmt.Println(s.Flows())
+	small, large := s.Reader("small"), s.Reader("large")
+	for range 2 {
+		for _, r := range []*spool.Reader{small, large} {
+			entries, err := r.Read(2, 1<<20)
+			if err != nil {
+				log.Fatal(err)
+			}
+			for _, e := range entries {
+				fmt.Println(e.ID)
+			}
+		}
+	}
+	fmt.Println(s.Stats().Pending, "pending") // none is settled
+	// Output:
+	// map[large:3 small:3]
+	// small 0
+	// small 1
+	// large 0
+	// large 1
+	// small 2
+	// large 2
+	// 6 pending
+}
