@@ -18,6 +18,7 @@ type share struct {
 	file      []byte // the segment
 	at        *layout
 	classes   int
+	flows     int
 
 	records map[uint64]spool.Record
 	pairs   map[uint64][]byte // key and value of each record, as they lie in the file
@@ -31,10 +32,22 @@ type share struct {
 
 // truth is what the segment holds after some commit.
 type truth struct {
-	next, watermark uint64
-	pending         map[uint64]int // attempts
-	dead            map[uint64]spool.DeadLetter
-	pair            []byte // the state's key and value
+	next    uint64
+	marks   []uint64       // watermarks by flow
+	pending map[uint64]int // attempts
+	dead    map[uint64]spool.DeadLetter
+	pair    []byte // the state's key and value
+}
+
+// flow is the flow of a record.
+func (tr truth) flow(seq uint64) int { return int(seq-1) % len(tr.marks) }
+
+// behind reports whether a record is settled unless it is held or dead.
+func (tr truth) behind(seq uint64) bool { return seq < tr.marks[tr.flow(seq)] }
+
+// fresh is the truth of a segment in which nothing is settled.
+func (h *share) fresh() truth {
+	return truth{next: 1, marks: slices.Repeat([]uint64{1}, h.flows), pending: map[uint64]int{}, dead: map[uint64]spool.DeadLetter{}}
 }
 
 // listed is an entry of the held or the dead bucket.
@@ -54,7 +67,8 @@ const (
 // own, branches included.
 func newShare(t *testing.T, n, classes int, lastSettles bool) *share {
 	t.Helper()
-	h := &share{dir: t.TempDir(), classes: classes, pairs: map[uint64][]byte{}, records: map[uint64]spool.Record{}, now: truth{next: 1, watermark: 1}}
+	h := &share{dir: t.TempDir(), classes: classes, flows: min(classes, 3), pairs: map[uint64][]byte{}, records: map[uint64]spool.Record{}}
+	h.now = h.fresh()
 	s := open(t, spool.Options{Dir: h.dir})
 	h.name = s.OwnName()
 	h.append(t, s, n/3)
@@ -120,7 +134,7 @@ func (h *share) append(t *testing.T, s *spool.Spool, count int) {
 	from := len(h.records)
 	rs := records(from, from+count)
 	for i := range rs {
-		rs[i].Class = fmt.Sprintf("queue\x00class %d", i%h.classes)
+		rs[i].Class = fmt.Sprintf("queue %d\x00class %d", (from+i)%h.flows, (from+i)%h.classes)
 		if i%3 == 0 && h.classes > 1 { // else they would lie inline behind the lists, and certain takes pages as a whole
 			rs[i].Key = rs[i].ID
 		}
@@ -130,7 +144,7 @@ func (h *share) append(t *testing.T, s *spool.Spool, count int) {
 		h.records[uint64(1+from+i)] = rs[i]
 	}
 	mustAppend(t, s, rs...)
-	h.look(t, s, h.now.next+uint64(count), h.now.watermark)
+	h.look(t, s, h.now.next+uint64(count), h.now.marks)
 }
 
 func (h *share) settle(t *testing.T, s *spool.Spool, count int, outcomes ...spool.Outcome) {
@@ -140,29 +154,31 @@ func (h *share) settle(t *testing.T, s *spool.Spool, count int, outcomes ...spoo
 		t.Fatalf("read %d of %d: %v", len(entries), count, err)
 	}
 	var batch []spool.Settlement
-	watermark := h.now.watermark
+	marks := slices.Clone(h.now.marks)
 	for i, e := range entries {
 		o := outcomes[i%len(outcomes)]
-		if e.Position.Seq() < h.now.watermark && o != notMentioned {
+		if h.now.behind(e.Position.Seq()) && o != notMentioned {
 			o = spool.Kept // what is held stays held: see TestAnEntryThatIsSureBeatsAnOldCopy
 		}
 		if o != notMentioned {
 			batch = append(batch, spool.Settlement{Position: e.Position, Outcome: o, Reason: "because of " + e.ID})
-			watermark = max(watermark, e.Position.Seq()+1)
+			if mark := &marks[h.now.flow(e.Position.Seq())]; *mark <= e.Position.Seq() {
+				*mark = e.Position.Seq() + 1
+			}
 		}
 	}
 	if err := s.Settle(batch...); err != nil {
 		t.Fatal(err)
 	}
-	h.look(t, s, h.now.next, watermark)
+	h.look(t, s, h.now.next, marks)
 }
 
 // look notes what there is after a commit.
-func (h *share) look(t *testing.T, s *spool.Spool, next, watermark uint64) {
+func (h *share) look(t *testing.T, s *spool.Spool, next uint64, marks []uint64) {
 	t.Helper()
 	pending, letters := contents(t, s, h.name)
 	buckets := pairs(t, readFile(t, h.path(h.dir)))
-	h.now = truth{next: next, watermark: watermark, pending: pending, dead: letters, pair: buckets["meta"]["state"]}
+	h.now = truth{next: next, marks: marks, pending: pending, dead: letters, pair: buckets["meta"]["state"]}
 	h.states = append(h.states, h.now)
 	for k, pair := range buckets["records"] {
 		h.pairs[seqOf(k)] = pair
@@ -214,7 +230,7 @@ const uncertain = "it may have been sent already: the list of what was not is da
 // the Spool has in memory, if it has.
 func (h *share) left(file []byte, known *truth) (want truth, lost int) {
 	want = truth{pending: map[uint64]int{}, dead: map[uint64]spool.DeadLetter{}}
-	from := truth{next: 1, watermark: 1} // the newest state that is left: all are pending without one
+	from := h.fresh() // the newest state that is left: all are pending without one
 	for _, st := range h.states {
 		if h.in(file, st.pair) {
 			from = st
@@ -242,7 +258,7 @@ func (h *share) left(file []byte, known *truth) (want truth, lost int) {
 	for seq := range h.records {
 		attempts, isHeld := held[seq]
 		letter, isDead := dead[seq]
-		pending := isHeld || seq >= from.watermark
+		pending := isHeld || seq >= from.next || !from.behind(seq)
 		switch there := h.in(file, h.pairs[seq]); {
 		case !there && (pending || isDead) && seq < end:
 			lost++

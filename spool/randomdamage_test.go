@@ -98,8 +98,8 @@ func (h *share) survives(t *testing.T, file []byte, late bool, rng *rand.Rand) {
 		t.Errorf("%d came from the others, want %d; %+v", others, soundRecords+10, st)
 	}
 	known := map[uint64]bool{} // to be pending, if only from a list
-	for seq := h.now.watermark; seq < h.now.next; seq++ {
-		known[seq] = true
+	for seq := uint64(1); seq < h.now.next; seq++ {
+		known[seq] = !h.now.behind(seq)
 	}
 	for _, e := range h.listedIn(h.held, file) {
 		known[e.seq] = true

@@ -203,7 +203,7 @@ func flipOne(h *share, b []byte) []byte {
 // swapLeaves lets two leaves of pending records change places. Nothing is lost.
 func swapLeaves(h *share, b []byte) []byte {
 	var leaves [][]byte
-	for seq := h.now.watermark - 1; len(leaves) < 2; seq-- {
+	for seq := slices.Min(h.now.marks) - 1; len(leaves) < 2; seq-- {
 		leaf := b[h.at.holding(seq)*h.at.size:][:h.at.size]
 		if len(h.at.extent(h.at.holding(seq))) == h.at.size && (len(leaves) == 0 || &leaf[0] != &leaves[0][0]) {
 			leaves = append(leaves, leaf)
