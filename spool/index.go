@@ -47,6 +47,19 @@ func (x *index) extend(tx *bolt.Tx, st *state, tie func(seq uint64) uint32) erro
 		x.next = seq + 1
 	}
 	x.next = st.Next
+	return x.check(st)
+}
+
+// check returns an error if records are missing, or keys are damaged so that they seem to:
+// settling would pass over them.
+func (x *index) check(st *state) error {
+	found := uint64(0)
+	for i := range st.Flows {
+		found += uint64(ahead{x: x}.count(i, st.Flows[i].watermark, st.Next))
+	}
+	if want := st.Flows.pending() - st.Held; found != want {
+		return fmt.Errorf("%w: %d records are ahead, the state says %d", ErrDamaged, found, want)
+	}
 	return nil
 }
 

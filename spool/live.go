@@ -14,6 +14,7 @@ import (
 // run of step, so that no read transaction is open while it writes. A record once copied
 // may be settled before the end; the state, read last, says so.
 func (b *builder) copy(seg *segment, step func(func() error) error) error {
+	copied := 0
 	for from, more := uint64(0), true; more; {
 		var p livePage
 		if err := step(func() (err error) {
@@ -25,9 +26,13 @@ func (b *builder) copy(seg *segment, step func(func() error) error) error {
 		if err := errors.Join(b.add(bucketRecords, p.records), b.add(bucketTwins, p.twins)); err != nil {
 			return err
 		}
+		copied += len(p.records)
 		if more = p.more; more {
 			from = p.records[len(p.records)-1].seq + 1
 			continue
+		}
+		if want := p.state.pending() + int(p.state.Counts[Dead]); copied < want {
+			return fmt.Errorf("%w: of %d records %d are there", ErrDamaged, want, copied)
 		}
 		if err := errors.Join(b.add(bucketHeld, p.held), b.add(bucketDead, p.dead)); err != nil {
 			return err

@@ -102,12 +102,14 @@ func (s *segment) walk(tx *bolt.Tx, st *state, from uint64, fn func(k, v []byte,
 				more, err = fn(hk, value, attempts)
 			}
 			hk, hv = held.Next()
-		case k != nil && binary.BigEndian.Uint64(k) < st.Next:
+		case k != nil && bytes.Compare(k, key(st.Next)) < 0:
 			var awaited bool
 			if awaited, err = awaits(st, k, v, tie); awaited && err == nil {
 				more, err = fn(k, v, 0)
 			}
 			k, v = tail.Next()
+		case k != nil:
+			return s.checkEnd(tx, k)
 		default:
 			return nil
 		}
@@ -116,6 +118,16 @@ func (s *segment) walk(tx *bolt.Tx, st *state, from uint64, fn func(k, v []byte,
 		}
 	}
 	return nil
+}
+
+// checkEnd returns an error for the key of a record that was never appended: behind it there
+// may be others. The state that a reader has may be older than its transaction.
+func (s *segment) checkEnd(tx *bolt.Tx, k []byte) error {
+	st, err := decodeState(tx.Bucket([]byte(bucketMeta)).Get([]byte(keyState)), s.header.ties())
+	if err == nil && bytes.Compare(k, key(st.Next)) >= 0 {
+		err = fmt.Errorf("%w: record %x, the last is %d", ErrDamaged, k, st.Next-1)
+	}
+	return err
 }
 
 // awaits reports whether a record that is not held is pending.
