@@ -4,6 +4,7 @@ package spool_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"path/filepath"
@@ -175,6 +176,7 @@ func (tr *trial) append(n, size int) {
 	var rs []spool.Record
 	for range n {
 		r := record(tr.next)
+		r.Class = fmt.Sprintf("queue %d\x00t", tr.next%2)
 		tr.next++
 		r.Key = r.ID
 		r.Data = []byte(strings.Repeat("x", size))
