@@ -19,9 +19,21 @@ const (
 	childDir   = "QUEUE_TEST_CHILD_DIR"
 	childRedis = "QUEUE_TEST_CHILD_REDIS"
 	childLimit = "QUEUE_TEST_CHILD_LIMIT" // it enqueues no more than so many, and waits
+
+	childTarget = "QUEUE_TEST_CHILD_TARGET" // Config.Target
+	childDrains = "QUEUE_TEST_CHILD_DRAINS" // it enqueues nothing but does something else: a key of drainChildren
 )
 
+// childConfig is how a child makes its Producer.
+func childConfig() queue.Config {
+	return queue.Config{Redis: server(os.Getenv(childRedis)), SpoolDir: os.Getenv(childDir), Target: os.Getenv(childTarget)}
+}
+
 func runChild() {
+	if name := os.Getenv(childDrains); name != "" {
+		drainChildren[name]()
+		return
+	}
 	limit := -1 // none
 	var err error
 	if s := os.Getenv(childLimit); s != "" {
@@ -29,7 +41,7 @@ func runChild() {
 	}
 	var p *queue.Producer
 	if err == nil {
-		p, err = queue.New(queue.Config{Redis: server(os.Getenv(childRedis)), SpoolDir: os.Getenv(childDir)})
+		p, err = queue.New(childConfig())
 	}
 	for n := 0; err == nil; n++ {
 		if n == limit {

@@ -1,20 +1,24 @@
 package queue
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/jobspool/jobspool/spool"
 )
 
-// drain waits until nothing is left of what is spooled now.
+// drain waits until nothing is left of what is spooled now. Where ctx has ended already it
+// does not look for dead owners: there would be no time for what they left.
 func (r *replayer) drain(ctx context.Context) error {
-	_, adoptErr := r.p.spool.Adopt()
+	var adoptErr error
+	if ctx.Err() == nil {
+		adoptErr = r.adoptDead()
+	}
 	mark, err := r.p.spool.Mark()
 	if err != nil {
-		return fmt.Errorf("queue: drain: %w", errors.Join(err, adoptErr))
+		return drainError(err, adoptErr)
 	}
 	r.draining.Add(1)
 	defer r.draining.Add(-1)
@@ -25,40 +29,83 @@ func (r *replayer) drain(ctx context.Context) error {
 		r.mu.Unlock()
 		left := r.p.spool.Before(mark)
 		if left == 0 {
-			return r.leftovers(adoptErr)
+			return drainError(adoptErr, r.unsendable())
 		}
 		select {
 		case <-stepped:
 		case <-ctx.Done():
-			return drainError(left, cmp.Or(lastErr, r.p.outageError()), ctx.Err())
+			return r.unfinished(left, ctx.Err(), lastErr, adoptErr)
 		case <-r.ctx.Done():
-			return drainError(left, lastErr, ErrClosed)
+			return r.unfinished(left, ErrClosed, lastErr, adoptErr)
 		}
 	}
 }
 
-func drainError(left int, cause, err error) error {
-	if cause != nil {
-		return fmt.Errorf("queue: drain: %d jobs left: %w: %w", left, err, cause)
-	}
-	return fmt.Errorf("queue: drain: %d jobs left: %w", left, err)
+// unfinished is the error of a drain that had to end before all was sent.
+func (r *replayer) unfinished(left int, err, lastErr, adoptErr error) error {
+	return drainError(fmt.Errorf("%d jobs left: %w", left, err), r.hindrances(lastErr), adoptErr, r.unsendable())
 }
 
-// leftovers is the error for what a drain cannot send.
-func (r *replayer) leftovers(adoptErr error) error {
-	st := r.p.spool.Stats()
-	var errs []error
-	if adoptErr != nil {
-		errs = append(errs, fmt.Errorf("queue: drain: %w", adoptErr))
+// hindrances are what stands in the way of the replay: outages, a Redis without room, jobs
+// that fail while others do not, or what the last step ran into, for example a disk that
+// fails. The last is often one of the others, and then not said twice. It returns nil if
+// there was only too little time.
+func (r *replayer) hindrances(lastErr error) error {
+	why := reasons(r.p.outageErrors())
+	if err := r.guard.err(); err != nil {
+		why = append(why, err)
 	}
+	if n := r.deferring.Load(); n > 0 {
+		why = append(why, fmt.Errorf("%d jobs fail while Redis takes others, and are tried again", n))
+	}
+	if lastErr != nil && !strings.Contains(why.Error(), lastErr.Error()) {
+		why = append(why, lastErr)
+	}
+	return why.orNil()
+}
+
+// unsendable counts what the spool holds and no replay sends. It returns nil if there is
+// no such thing.
+func (r *replayer) unsendable() error {
+	st := r.p.spool.Stats()
+	var why reasons
 	if st.DeadLetters > 0 {
-		errs = append(errs, fmt.Errorf("queue: drain: %d dead letters are left", st.DeadLetters))
+		why = append(why, fmt.Errorf("%d dead letters are left", st.DeadLetters))
 	}
 	if n := st.Settled[spool.Unreadable]; n > 0 {
-		errs = append(errs, fmt.Errorf("queue: drain: %d jobs cannot be read, what there is of them is in quarantine", n))
+		why = append(why, fmt.Errorf("%d jobs cannot be read, what there is of them is in quarantine", n))
 	}
 	if len(st.Bad) > 0 {
-		errs = append(errs, fmt.Errorf("queue: drain: %d segments cannot be read, first %s", len(st.Bad), st.Bad[0]))
+		why = append(why, fmt.Errorf("%d segments cannot be read, first %s", len(st.Bad), st.Bad[0]))
 	}
-	return errors.Join(errs...)
+	return why.orNil()
+}
+
+// drainError joins what of the errors there is, nil if there is none.
+func drainError(errs ...error) error {
+	why := reasons(slices.DeleteFunc(errs, func(err error) bool { return err == nil }))
+	if len(why) == 0 {
+		return nil
+	}
+	return fmt.Errorf("queue: drain: %w", why)
+}
+
+// reasons are errors in one line, unlike those of errors.Join.
+type reasons []error
+
+func (r reasons) Error() string {
+	texts := make([]string, len(r))
+	for i, err := range r {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (r reasons) Unwrap() []error { return r }
+
+func (r reasons) orNil() error {
+	if len(r) == 0 {
+		return nil
+	}
+	return r
 }

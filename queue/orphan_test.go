@@ -30,7 +30,7 @@ func TestOrphansOfKilledProcesses(t *testing.T) {
 			living := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: dir})
 			own := enqueue(t, living, 5)
 
-			older, younger := spooler(t, dir, r, 50), spooler(t, dir, r, 50)
+			older, younger := spooler(t, dir, r.Addr(), "", 50), spooler(t, dir, r.Addr(), "", 50)
 			var want []string
 			if olderDiesFirst {
 				want = append(older.Kill(), younger.Kill()...)
@@ -62,10 +62,10 @@ func TestOrphansOfKilledProcesses(t *testing.T) {
 }
 
 // spooler returns a process that has spooled n jobs, in the order of the lines it printed,
-// and waits to be killed.
-func spooler(tb testing.TB, dir string, r *redistest.Server, n int) *crashtest.Child {
+// and waits to be killed. An empty target is derived from the address of its Redis.
+func spooler(tb testing.TB, dir, addr, target string, n int) *crashtest.Child {
 	tb.Helper()
-	c := crashtest.Start(tb, childDir+"="+dir, childRedis+"="+r.Addr(), childLimit+"="+strconv.Itoa(n))
+	c := crashtest.Start(tb, childDir+"="+dir, childRedis+"="+addr, childTarget+"="+target, childLimit+"="+strconv.Itoa(n))
 	c.Await(n)
 	return c
 }

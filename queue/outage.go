@@ -51,15 +51,18 @@ func (p *Producer) recovered(b *breaker, n *notes) {
 	p.noteState(n, StateChange{Queue: b.queue, Cause: o.cause, Since: o.since, Lasted: lasted, Spooled: spooled})
 }
 
-// outageError names the outages there are, nil without one.
-func (p *Producer) outageError() error {
-	var errs []error
+// outageErrors names the outages there are.
+func (p *Producer) outageErrors() (errs []error) {
 	for _, b := range p.breakers.all() {
-		if o, open := b.current(); open {
+		switch o, open := b.current(); {
+		case !open:
+		case b.queue == "":
 			errs = append(errs, o.error())
+		default:
+			errs = append(errs, fmt.Errorf("queue %q: %w", b.queue, o.error()))
 		}
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 func (o outage) error() error {

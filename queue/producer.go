@@ -75,9 +75,14 @@ func New(cfg Config) (*Producer, error) {
 
 // Drain replays now what was spooled before the call, without stopping the
 // Producer, and returns nil when none of it is left. First it adopts what dead
-// processes left in SpoolDir. It waits out an outage, until ctx ends. Its error
-// says what is left and why; dead letters and files that cannot be read count as
-// left.
+// processes left in SpoolDir; what living ones hold is theirs. It does not begin with
+// small batches, as a replay does that nobody waits for.
+//
+// It waits for what may pass until ctx ends: an outage, a Redis without room, a disk that
+// fails, a job that Redis does not answer. Its error says what is left and why, and wraps
+// that of ctx, or [ErrClosed] after Close. Dead letters and what cannot be read count as
+// left. A ctx that has ended already makes it adopt nothing and wait for nothing; with a
+// disk that does not answer it may return Config.Spool.Timeout later than ctx ends.
 func (p *Producer) Drain(ctx context.Context) error {
 	p.running.RLock()
 	defer p.running.RUnlock()
@@ -88,12 +93,11 @@ func (p *Producer) Drain(ctx context.Context) error {
 }
 
 // Shutdown drains while ctx has time left, then closes. The error is Drain's and
-// Close's: what Drain could not send stays in the spool for the next start.
+// Close's: what Drain could not send stays in the spool for the next start. Until it
+// closes, calls of Enqueue are served, but what they spool is not waited for. On a
+// Producer that is closed it returns [ErrClosed].
 func (p *Producer) Shutdown(ctx context.Context) error {
 	err := p.Drain(ctx)
-	if errors.Is(err, ErrClosed) {
-		return err
-	}
 	return errors.Join(err, p.Close())
 }
 

@@ -136,13 +136,19 @@ func (r *replayer) sleep(wait time.Duration) {
 }
 
 func (r *replayer) adopt() {
-	n, err := r.p.spool.Adopt()
+	err := r.adoptDead()
 	r.adopted = time.Now()
 	r.complain(&r.adoptErr, "queue: what a dead process left cannot be adopted", err)
+}
+
+// adoptDead takes over what dead processes left. Safe for concurrent use.
+func (r *replayer) adoptDead() error {
+	n, err := r.p.spool.Adopt()
 	if n > 0 {
 		r.p.cfg.Logger.Info("queue: adopted jobs of dead processes", "jobs", n)
 		r.discard() // they come first
 	}
+	return err
 }
 
 // complain logs an error of the disk's, but not again and again.
