@@ -5,15 +5,22 @@ import (
 	"time"
 )
 
-// progressSpan is the number of seconds over which a rate of replay averages.
-const progressSpan = 10
+const (
+	// progressSpan is the number of seconds over which a rate of replay averages.
+	progressSpan = 10
 
-// progress counts jobs by second.
+	// progressLeast is the shortest time to take a rate over.
+	progressLeast = 100 * time.Millisecond
+)
+
+// progress counts jobs by second since the first one. It looks at the monotonic clock
+// only: a wall clock that is set makes no difference. Safe for concurrent use.
 type progress struct {
 	mu      sync.Mutex
-	began   time.Time // of the replay that goes on: what came before it does not count
-	last    time.Time
-	seconds [progressSpan]struct{ at, n int64 } // by Unix second
+	first   time.Time     // of the first jobs; the times below count from there
+	began   time.Duration // the replay that goes on: what came before it does not count
+	last    time.Duration
+	seconds [progressSpan]struct{ at, n int64 }
 }
 
 // add counts jobs that are settled now.
@@ -23,35 +30,39 @@ func (p *progress) add(n int, now time.Time) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now.Sub(p.last) > progressSpan*time.Second {
-		p.began = now
+	if p.first.IsZero() {
+		p.first = now
 	}
-	p.last = now
-	s := &p.seconds[now.Unix()%progressSpan]
-	if s.at != now.Unix() {
-		s.at, s.n = now.Unix(), 0
+	at := now.Sub(p.first)
+	if at-p.last > progressSpan*time.Second {
+		p.began = at
+	}
+	p.last = at
+	second := int64(at / time.Second)
+	s := &p.seconds[second%progressSpan]
+	if s.at != second {
+		s.at, s.n = second, 0
 	}
 	s.n += int64(n)
 }
 
-// rate returns jobs per second over the last seconds, or since the replay began.
+// rate returns jobs per second over the last ten seconds, or since the replay began. It is
+// zero if there were none for so long.
 func (p *progress) rate(now time.Time) float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now.Sub(p.last) > progressSpan*time.Second {
+	at := now.Sub(p.first)
+	if p.first.IsZero() || at-p.last > progressSpan*time.Second {
 		return 0
 	}
-	sum := int64(0)
+	sum, second := int64(0), int64(at/time.Second)
 	for _, s := range p.seconds {
-		if now.Unix()-s.at < progressSpan {
+		if second-s.at < progressSpan {
 			sum += s.n
 		}
 	}
-	span := progressSpan*time.Second - time.Second + time.Duration(now.Nanosecond())
-	if age := now.Sub(p.began); age < span {
-		span = max(age, 100*time.Millisecond)
-	}
-	return float64(sum) / span.Seconds()
+	span := (progressSpan-1)*time.Second + at%time.Second
+	return float64(sum) / max(min(span, at-p.began), progressLeast).Seconds()
 }
 
 // addStats adds how the replay gets on.
@@ -61,9 +72,16 @@ func (r *replayer) addStats(st *Stats, now time.Time) {
 		st.ReplayWaits = err.Error()
 	}
 	st.ReplayRate = r.progress.rate(now)
-	if st.Pending > 0 && st.ReplayRate > 0 {
-		st.EmptyIn = time.Duration(min(float64(st.Pending)/st.ReplayRate, maxSeconds) * float64(time.Second))
+	st.EmptyIn = emptyIn(st.Pending, st.ReplayRate)
+}
+
+// emptyIn returns the time that so many jobs take at a rate, zero if there are none or
+// none is replayed.
+func emptyIn(pending int, rate float64) time.Duration {
+	if pending == 0 || rate == 0 {
+		return 0
 	}
+	return time.Duration(min(float64(pending)/rate, maxSeconds) * float64(time.Second))
 }
 
 // maxSeconds is less than what a time.Duration can hold.

@@ -40,8 +40,14 @@ type Stats struct {
 	Oldest       *time.Time `json:"oldest,omitempty"` // when the oldest pending one was accepted
 	DeadLetters  int        `json:"dead_letters"`     // that lie in the spool, also from before
 
-	ReplayRate     float64       `json:"replay_rate"`            // jobs per second over the last ten seconds
-	EmptyIn        time.Duration `json:"empty_in_ns"`            // until nothing is pending, at that rate; zero if nothing is replayed
+	// ReplayRate is how many jobs per second the replay has settled in the last nine to ten
+	// seconds, or since it began if that is less; short gaps count. Zero after ten seconds
+	// without any.
+	ReplayRate float64 `json:"replay_rate"`
+	// EmptyIn is the time until nothing is pending, at ReplayRate and if nothing more is
+	// spooled. Zero if nothing is pending, and if nothing is replayed.
+	EmptyIn time.Duration `json:"empty_in_ns"`
+
 	ReplayWaits    string        `json:"replay_waits,omitempty"` // why replay waits although Redis takes jobs
 	Deferred       int           `json:"deferred"`               // of Pending: Redis does not answer them, they are tried again
 	SpoolUsedBytes int64         `json:"spool_used_bytes"`       // disk blocks of everything in SpoolDir
