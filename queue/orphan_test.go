@@ -1,8 +1,11 @@
 package queue_test
 
 import (
+	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,6 +62,88 @@ func TestOrphansOfKilledProcesses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOrphansGoByAge: of five processes that are killed while Redis is down, in any order,
+// the jobs of the one that was started first go first.
+func TestOrphansGoByAge(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	must(t, r.Kill())
+	dir := t.TempDir()
+	living := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: dir})
+	children := make([]*crashtest.Child, 5)
+	for i := range children {
+		children[i] = spooler(t, dir, r.Addr(), "", 20)
+	}
+	printed := make([][]string, len(children))
+	for _, i := range rand.Perm(len(children)) {
+		printed[i] = children[i].Kill()
+	}
+	within(t, adoptionPatience, "adopted", func() bool { return living.Stats().Adopted == 100 })
+	must(t, r.Restart())
+	within(t, adoptionPatience, "replayed", func() bool { return living.Stats().Pending == 0 })
+	there := pendingIDs(t, r.Addr())
+	slices.Reverse(there)
+	if want := slices.Concat(printed...); !slices.Equal(there, want) {
+		wantOnce(t, there, want)
+		t.Error("the jobs are not in the order of their processes")
+	}
+}
+
+// TestOrphanWhileRedisIsUp: a process that cannot reach Redis is killed, and a Producer that
+// can sends what it left.
+func TestOrphanWhileRedisIsUp(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	dir := t.TempDir()
+	living := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: dir, Target: "t"})
+	ids := spooler(t, dir, away, "t", 30).Kill()
+	within(t, adoptionPatience, "replayed", func() bool { return living.Stats().Replayed == 30 })
+	wantOnce(t, pendingIDs(t, r.Addr()), ids)
+	owners, err := filepath.Glob(filepath.Join(dir, "*", "identity"))
+	if must(t, err); len(owners) != 1 {
+		t.Errorf("left of the dead one: %q", owners)
+	}
+}
+
+// TestProducersCompeteForOrphans: of several Producers that look for dead owners at the same
+// time, one gets each: no job is sent twice.
+func TestProducersCompeteForOrphans(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	dir := t.TempDir()
+	cfg := queue.Config{Redis: server(r.Addr()), SpoolDir: dir, Target: "t"}
+	var rivals []*queue.Producer
+	for range 3 {
+		rivals = append(rivals, newProducer(t, cfg))
+	}
+	var ids []string
+	for range 3 {
+		killed := spooler(t, dir, away, "t", 10)
+		for range 8 {
+			ids = append(ids, leave(t, dir, "t", batchOf(10)...)...)
+		}
+		ids = append(ids, killed.Kill()...)
+		var wg sync.WaitGroup
+		for _, p := range rivals {
+			wg.Go(func() { drain(t, p) })
+		}
+		wg.Wait()
+	}
+	wantOnce(t, pendingIDs(t, r.Addr()), ids)
+	adopted := []int64{0, 0, 0}
+	for i, p := range rivals {
+		st := p.Stats()
+		adopted[i] = st.Adopted
+		if st.AlreadyThere != 0 {
+			t.Errorf("sent twice: %+v", st)
+		}
+	}
+	if sum := adopted[0] + adopted[1] + adopted[2]; sum != int64(len(ids)) {
+		t.Errorf("adopted %v, together %d of %d", adopted, sum, len(ids))
+	}
+	t.Log("adopted:", adopted)
 }
 
 // spooler returns a process that has spooled n jobs, in the order of the lines it printed,
