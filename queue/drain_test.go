@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -244,6 +245,31 @@ func TestDrainLeavesALivingOwnerAlone(t *testing.T) {
 	wantOnce(t, pendingIDs(t, r.Addr()), dead)
 	if ids := living.Kill(); len(ids) != 30 {
 		t.Errorf("it held %d jobs", len(ids))
+	}
+}
+
+// TestDrainSendsWhatItAdoptsFirst: it is older than what the Producer has spooled itself and
+// is in the middle of.
+func TestDrainSendsWhatItAdoptsFirst(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	must(t, r.Kill())
+	dir := t.TempDir()
+	older := newProducer(t, queue.Config{Redis: server(away), Target: "t", SpoolDir: dir})
+	ids := enqueue(t, older, 50)
+	p := newProducer(t, queue.Config{Redis: server(r.Addr()), Target: "t", SpoolDir: dir, Replay: queue.ReplayConfig{Rate: 200}})
+	own := enqueue(t, p, 300)
+	must(t, r.Restart())
+	eventually(t, "some of its own are sent", func() bool { return p.Stats().Replayed > 20 })
+	closeProducer(t, older)
+	drain(t, p)
+	there := pendingIDs(t, r.Addr())
+	wantOnce(t, there, append(slices.Clone(ids), own...))
+	if last := slices.Index(there, own[299]); last != 0 {
+		t.Errorf("the youngest job has %d behind it", last)
+	}
+	if st := p.Stats(); st.Adopted != 50 {
+		t.Errorf("%+v", st)
 	}
 }
 

@@ -81,8 +81,9 @@ func New(cfg Config) (*Producer, error) {
 // It waits for what may pass until ctx ends: an outage, a Redis without room, a disk that
 // fails, a job that Redis does not answer. Its error says what is left and why, and wraps
 // that of ctx, or [ErrClosed] after Close. Dead letters and what cannot be read count as
-// left. A ctx that has ended already makes it adopt nothing and wait for nothing; with a
-// disk that does not answer it may return Config.Spool.Timeout later than ctx ends.
+// left. A ctx that has ended already makes it adopt nothing and wait for nothing. A disk
+// that does not answer may hold it up for twice Config.Spool.Timeout, whatever ctx says,
+// and is an error.
 func (p *Producer) Drain(ctx context.Context) error {
 	p.running.RLock()
 	defer p.running.RUnlock()

@@ -38,6 +38,7 @@ type replayer struct {
 	ended     chan struct{}
 	wake      chan struct{}          // capacity 1
 	draining  atomic.Int64           // running Drain calls
+	older     atomic.Bool            // adopted since the last look: they come before what was read
 	lastQueue atomic.Pointer[string] // in whose slot to probe for all
 
 	backlog  *backlog
@@ -98,6 +99,9 @@ func (r *replayer) run() {
 		if time.Since(r.adopted) >= adoptEvery {
 			r.adopt()
 		}
+		if r.older.Swap(false) {
+			r.discard()
+		}
 		var n notes
 		wait := diskPause
 		err := r.tryOutages(&n)
@@ -146,7 +150,7 @@ func (r *replayer) adoptDead() error {
 	n, err := r.p.spool.Adopt()
 	if n > 0 {
 		r.p.cfg.Logger.Info("queue: adopted jobs of dead processes", "jobs", n)
-		r.discard() // they come first
+		r.older.Store(true)
 	}
 	return err
 }
