@@ -40,8 +40,13 @@ func (b *backlog) read(count, size int, stopped func(queue string) bool) (entrie
 			for _, e := range got {
 				size -= len(e.Data)
 			}
-			if entries, b.last = append(entries, got...), flow; len(got) > 0 {
+			if b.last = flow; len(got) > 0 {
 				more = append(more, flow)
+			}
+			if entries == nil { // with one queue, no copy
+				entries = got
+			} else {
+				entries = append(entries, got...)
 			}
 		}
 		turn = more

@@ -53,6 +53,7 @@ func (d *draft) empty() bool { return d.err == nil && !d.left && len(d.items)+le
 func (d *draft) read(r *replayer, count int, waiting deferrals) bool {
 	var entries []spool.Entry
 	entries, d.err = r.backlog.read(count, batchBytes, r.stopped)
+	d.items = slices.Grow(d.items, len(entries))
 	for _, e := range entries {
 		switch {
 		case waiting.defers(e.Position, d.at): // read again when it is due
@@ -87,8 +88,7 @@ func (r *replayer) decode(ctx context.Context, rec spool.Record, at time.Time) (
 	if !r.p.cfg.Replay.DeliverLate && j.Deadline.After(j.At) && at.After(j.Deadline) {
 		return j, cmd, "its deadline passed while it was spooled"
 	}
-	task, opts := j.task(at)
-	if _, cmd, err = r.p.composer.Compose(ctx, task, opts...); err != nil {
+	if _, cmd, err = r.p.composer.Compose(ctx, j.task(at)); err != nil {
 		return j, cmd, "asynq refuses it: " + err.Error()
 	}
 	return j, cmd, ""
@@ -121,7 +121,7 @@ func (r *replayer) take() *draft {
 // renew composes again what has waited.
 func (d *draft) renew(r *replayer) {
 	old := d.items
-	d.items, d.at = nil, time.Now()
+	d.items, d.at = make([]item, 0, len(old)), time.Now()
 	for _, it := range old {
 		d.add(r, it.entry)
 	}

@@ -29,7 +29,7 @@ func TestDrainTakesFlatMemory(t *testing.T) {
 	t.Parallel()
 	r := redistest.Run(t, redistest.Options{})
 	dir := t.TempDir()
-	leaveMany(t, dir, *memoryJobs)
+	leaveMany(t, dir, *memoryJobs, 1)
 	c := crashtest.Start(t, "GOMEMLIMIT=64MiB", childDrains+"=watched", childDir+"="+dir, childTarget+"=t", childRedis+"="+r.Addr())
 	c.Await(1)
 	peak, err := strconv.Atoi(c.Kill()[0])
@@ -38,21 +38,21 @@ func TestDrainTakesFlatMemory(t *testing.T) {
 	if peak > heapBound || peak == 0 {
 		t.Errorf("%d bytes of heap in use", peak)
 	}
-	n, err := client(t, r.Addr()).LLen(t.Context(), "asynq:{default}:pending").Result()
+	n, err := client(t, r.Addr()).LLen(t.Context(), "asynq:{queue0}:pending").Result()
 	if must(t, err); int(n) != *memoryJobs {
 		t.Errorf("%d of %d jobs", n, *memoryJobs)
 	}
 }
 
-// leaveMany is leave without much memory.
-func leaveMany(tb testing.TB, dir string, n int) {
+// leaveMany is leave without much memory. The jobs take turns in so many queues.
+func leaveMany(tb testing.TB, dir string, n, queues int) {
 	tb.Helper()
 	p := newProducer(tb, queue.Config{Redis: server(away), SpoolDir: dir, Target: "t", Spool: queue.SpoolConfig{MaxBytes: -1}})
 	payload := make([]byte, payloadBytes)
 	for n > 0 {
 		tasks := make([]*asynq.Task, min(n, 5000))
 		for i := range tasks {
-			tasks[i] = asynq.NewTask("bench", payload)
+			tasks[i] = asynq.NewTask("bench", payload, asynq.Queue(queueName(i%queues)))
 		}
 		_, err := p.EnqueueBatch(tb.Context(), tasks)
 		must(tb, err)

@@ -51,12 +51,12 @@ func newJob(info *asynq.TaskInfo, cmd command, at time.Time) job {
 	return j
 }
 
-// task returns the task and options that make asynq compose the job as it would
-// have done at the time of the call, had it been replayed at once.
-func (j job) task(now time.Time) (*asynq.Task, []asynq.Option) {
-	opts := []asynq.Option{
-		asynq.TaskID(j.ID), asynq.Queue(j.Queue), asynq.MaxRetry(j.MaxRetry), asynq.Retention(j.Retention),
-	}
+// task returns a task that asynq composes as it would have composed the job at the time
+// of the call, had it been replayed at once. The options are the task's own: with options
+// of a call asynq makes a copy of them all.
+func (j job) task(now time.Time) *asynq.Task {
+	opts := append(make([]asynq.Option, 0, 9),
+		asynq.TaskID(j.ID), asynq.Queue(j.Queue), asynq.MaxRetry(j.MaxRetry), asynq.Retention(j.Retention))
 	if !j.Deadline.IsZero() {
 		opts = append(opts, asynq.Deadline(j.Deadline))
 	}
@@ -88,7 +88,7 @@ func (j job) task(now time.Time) (*asynq.Task, []asynq.Option) {
 		ttl := j.LockUntil.Sub(lockFrom) + time.Second/2
 		opts = append(opts, asynq.Unique(max(ttl, time.Second)))
 	}
-	return asynq.NewTaskWithHeaders(j.Type, j.Payload, j.Headers), opts
+	return asynq.NewTaskWithHeaders(j.Type, j.Payload, j.Headers, opts...)
 }
 
 // record returns the job as the spool keeps it.

@@ -47,6 +47,7 @@ func (r *replayer) replay(ctx context.Context, items []item) *batch {
 	if len(items) == 0 {
 		return b
 	}
+	b.settlements = make([]settlement, 0, len(items))
 	cmds, passes := make([]command, len(items)), make([]pass, len(items))
 	for i, it := range items {
 		passes[i], _ = r.p.breakers.enter(it.job.Queue)

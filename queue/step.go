@@ -66,7 +66,7 @@ func (r *replayer) send(d *draft, n *notes) (wait time.Duration, err error) {
 	defer cancel()
 	began := time.Now()
 	b := r.replay(ctx, d.items)
-	err = r.settle(append(d.dead, b.settlements...), n)
+	err = r.settle(append(b.settlements, d.dead...), n)
 	if len(b.settlements) > 0 {
 		r.silent = 0
 	}
@@ -90,9 +90,13 @@ func (r *replayer) next() int {
 	return size
 }
 
-// settle commits outcomes, those first whose commit failed before.
+// settle commits outcomes, those first whose commit failed before. It keeps the slice.
 func (r *replayer) settle(settlements []settlement, n *notes) error {
-	r.unsettled = append(r.unsettled, settlements...)
+	if len(r.unsettled) == 0 {
+		r.unsettled = settlements
+	} else {
+		r.unsettled = append(r.unsettled, settlements...)
+	}
 	if len(r.unsettled) == 0 {
 		return nil
 	}
