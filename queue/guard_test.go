@@ -32,10 +32,10 @@ func spooled(tb testing.TB, dir string, tasks []*asynq.Task, opts ...asynq.Optio
 	return ids
 }
 
-// tasksOf returns tasks with payloads of 2 to 10 KB, so many bytes together.
+// tasksOf returns tasks with payloads of 4 to 10 KB, so many bytes together.
 func tasksOf(bytes int) (tasks []*asynq.Task) {
 	for i := 0; bytes > 0; i++ {
-		n := 2000 + i*397%8000
+		n := 4000 + i*397%6000
 		tasks = append(tasks, asynq.NewTask("t", fmt.Appendf(nil, "%0*d", n, i)))
 		bytes -= n
 	}
