@@ -75,3 +75,6 @@ func (h *pipelineHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis
 		return err
 	}
 }
+
+// NeverYield makes a Producer that replays nothing yet replay without regard to callers.
+func (p *Producer) NeverYield() { p.replayer.yield.live = &live{} }

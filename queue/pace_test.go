@@ -122,3 +122,23 @@ func TestLiveJobsHaveNoRate(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// TestSmallerBatchesBesideCalls: the ramp ends earlier while others enqueue.
+func TestSmallerBatchesBesideCalls(t *testing.T) {
+	t.Parallel()
+	_, _, proxy := proxied(t, false)
+	p := newProducer(t, queue.Config{Redis: server(proxy.Addr()), SpoolDir: t.TempDir()})
+	enqueue(t, p, 1)
+	proxy.Refuse()
+	proxy.Cut()
+	must(t, second(p.EnqueueBatch(t.Context(), batchOf(3000))))
+	sizes := p.Answered()
+	all := newTally()
+	stop := all.load(t, p, "default", 2)
+	proxy.Accept()
+	eventually(t, "all jobs are replayed", func() bool { return p.Stats().Replayed >= 3000 })
+	stop()
+	if got := sizes(); len(got) < 4 || got[2] < 32 || got[3] > 128 {
+		t.Errorf("batches of %v", got)
+	}
+}

@@ -67,9 +67,10 @@ func (r *replayer) send(d *draft, n *notes) (wait time.Duration, err error) {
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, batchTimeout)
 	defer cancel()
-	began := time.Now()
+	began, done := time.Now(), r.yield.batch()
 	b := r.replay(ctx, d.items)
 	err = r.settle(append(d.dead, b.settlements...), n)
+	done()
 	if len(b.settlements) > 0 {
 		r.silent = 0
 	}
@@ -86,11 +87,7 @@ func (r *replayer) send(d *draft, n *notes) (wait time.Duration, err error) {
 
 // next is the size of the next batch: Drain skips the ramp.
 func (r *replayer) next() int {
-	size := r.pace.next(r.draining.Load() > 0)
-	if r.yield.beside(time.Now()) {
-		size = min(size, yieldBatch)
-	}
-	return size
+	return min(r.pace.next(r.draining.Load() > 0), r.yield.size(time.Now()))
 }
 
 // settle commits outcomes, those first whose commit failed before.
