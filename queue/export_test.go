@@ -2,8 +2,10 @@ package queue
 
 import (
 	"context"
+	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,6 +33,69 @@ func (p *Producer) Turns(d time.Duration) (n int) {
 	}
 }
 
+// Tries returns a function that returns how many commands and pipelines were sent since, or
+// were to be.
+func (p *Producer) Tries() func() int64 {
+	h := &tryCount{}
+	p.onServers(h)
+	return h.n.Load
+}
+
+type tryCount struct{ n atomic.Int64 }
+
+func (*tryCount) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *tryCount) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		h.n.Add(1)
+		return next(ctx, cmd)
+	}
+}
+
+func (h *tryCount) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		h.n.Add(1)
+		return next(ctx, cmds)
+	}
+}
+
+// onServers adds a hook to the clients of the servers that are known.
+func (p *Producer) onServers(h redis.Hook) {
+	if p.sender.cluster == nil {
+		p.sender.client.AddHook(h)
+		return
+	}
+	err := p.sender.cluster.ForEachMaster(context.Background(), func(_ context.Context, node *redis.Client) error {
+		node.AddHook(h)
+		return nil
+	})
+	if err != nil {
+		panic(err)
+	}
+}
+
+// Dials returns a function that returns how many connections were asked for since.
+func (p *Producer) Dials() func() int64 {
+	h := &dialCount{}
+	p.onServers(h)
+	return h.n.Load
+}
+
+type dialCount struct{ n atomic.Int64 }
+
+func (h *dialCount) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		h.n.Add(1)
+		return next(ctx, network, addr)
+	}
+}
+
+func (*dialCount) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (*dialCount) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
 // Draining reports whether a Drain has begun.
 func (p *Producer) Draining() bool { return p.replayer.draining.Load() > 0 }
 
@@ -38,17 +103,7 @@ func (p *Producer) Draining() bool { return p.replayer.draining.Load() > 0 }
 // has answered since.
 func (p *Producer) Answered() func() []int {
 	h := &pipelineHook{}
-	if c := p.sender.cluster; c != nil {
-		err := c.ForEachMaster(context.Background(), func(_ context.Context, node *redis.Client) error {
-			node.AddHook(h)
-			return nil
-		})
-		if err != nil {
-			panic(err)
-		}
-	} else {
-		p.sender.client.AddHook(h)
-	}
+	p.onServers(h)
 	return func() []int {
 		h.mu.Lock()
 		defer h.mu.Unlock()
