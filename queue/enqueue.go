@@ -169,11 +169,11 @@ func (p *Producer) place(ctx context.Context, c *call, own ownOptions, n *notes)
 func (p *Producer) attempt(ctx context.Context, at pass, cmd command, n *notes) result {
 	ctx, shortened, cancel := p.budget.of(ctx)
 	defer cancel()
-	began := time.Now()
+	began, batches := time.Now(), p.live.begin()
 	r := p.sender.live(ctx, cmd)
 	if r.err == nil {
 		at.succeeded()
-		p.live.add(time.Since(began))
+		p.live.add(time.Since(began), batches)
 	} else {
 		p.failed(at, hasty(ctx, r.err, shortened), r.err, n)
 	}

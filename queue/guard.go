@@ -23,27 +23,33 @@ const (
 	lookAgain  = 10 * time.Millisecond
 	lookRarely = 5 * time.Second
 
-	// fullFor is for how long no job is sent to a server that had no room.
-	fullFor = 50 * time.Millisecond
+	// fullFor is for how long no job is sent to a server that had no room. While it still has
+	// none that doubles, up to fullMost.
+	fullFor  = 50 * time.Millisecond
+	fullMost = 500 * time.Millisecond
 
 	// lookTimeout bounds a look.
 	lookTimeout = time.Second
+
+	// waitsFor is for how long a server that had no room is a reason to wait for: longer than
+	// from one look to the next. When none follows, something else stands in the way.
+	waitsFor = 2 * (fullMost + lookTimeout)
 )
 
 // guard keeps a replay from filling Redis: with its memory full, asynq's workers could not
 // even take jobs out of it (H45). Between two looks it counts what is sent, at a generous
-// price. Safe for concurrent use.
+// price. It belongs to the replayer's goroutine; full and err are safe for concurrent use.
 type guard struct {
 	sender *sender
 	share  float64 // of maxmemory; negative: off
 	log    *slog.Logger
+	told   bool // in the log, since the spool was empty last: that it waits
+	blind  bool // in the log: that Redis does not tell
 
-	anyFull atomic.Int32 // servers whose full is not zero
+	stopped atomic.Int32 // servers that are stopped
 
-	mu      sync.Mutex
+	mu      sync.Mutex // held to change what follows, and by others to read it
 	servers map[redis.UniversalClient]*memory
-	told    bool // in the log: since the spool was empty last
-	blind   bool // in the log: that Redis does not tell
 }
 
 // memory is what is known of one server's.
@@ -51,7 +57,11 @@ type memory struct {
 	used, limit int64 // limit is what a replay may use; 0: no bound
 	most        int64 // maxmemory
 	looked      time.Time
-	full        time.Time // no job is sent until then; zero: there was room
+	dark        bool // the last look got no answer
+
+	stopped time.Time     // no job is sent until then; zero: it is not stopped
+	pause   time.Duration // for which it was; 0: there was room
+	short   time.Time     // when it last had no room; zero: there was room
 }
 
 func newGuard(s *sender, share float64, log *slog.Logger) *guard {
@@ -60,7 +70,7 @@ func newGuard(s *sender, share float64, log *slog.Logger) *guard {
 
 // full reports whether the server of a queue had no room a moment ago.
 func (g *guard) full(queue string) bool {
-	if g.anyFull.Load() == 0 {
+	if g.stopped.Load() == 0 {
 		return false
 	}
 	server, err := g.sender.server(context.Background(), queue)
@@ -70,37 +80,61 @@ func (g *guard) full(queue string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	m := g.servers[server]
-	return m != nil && time.Now().Before(m.full)
+	return m != nil && time.Now().Before(m.stopped)
 }
 
-// due returns the time until a server is looked at again that had no room.
+// due returns the time until jobs may be sent again to a server that had no room.
 func (g *guard) due() time.Duration {
 	wait := idle
-	if g.anyFull.Load() == 0 {
+	if g.stopped.Load() == 0 {
 		return wait
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	for _, m := range g.servers {
-		if !m.full.IsZero() {
-			wait = min(wait, max(time.Until(m.full), time.Millisecond))
+		if !m.stopped.IsZero() {
+			wait = min(wait, time.Until(m.stopped))
 		}
 	}
 	return wait
 }
 
-// fit returns the items that Redis has room for: of each server the first ones.
+// expire lets jobs go again to servers whose time has come. Whether there is room now shows
+// with the next job, if there is one.
+func (g *guard) expire(now time.Time) {
+	if g.stopped.Load() == 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.servers {
+		if !m.stopped.IsZero() && !now.Before(m.stopped) {
+			m.stopped = time.Time{}
+			g.stopped.Add(-1)
+		}
+	}
+}
+
+// fit returns the items that Redis has room for: of each server the first ones. A server
+// that does not say gets a single one, which will tell what is wrong.
 func (g *guard) fit(ctx context.Context, items []item) []item {
 	if g.share < 0 {
 		return items
 	}
+	given := map[*memory]bool{}
 	fitting := items[:0]
 	for _, it := range items {
 		server, err := g.sender.server(ctx, it.job.Queue)
-		if err != nil || g.takes(ctx, server, price(it.cmd)) { // what is wrong, sending it will tell
-			fitting = append(fitting, it)
+		if err != nil {
+			fitting = append(fitting, it) // sending it will tell
+			continue
 		}
+		m := g.memoryOf(server)
+		if m.dark && given[m] || !g.takes(ctx, server, m, price(it.cmd)) {
+			continue
+		}
+		given[m] = true
+		fitting = append(fitting, it)
 	}
+	g.tell()
 	return fitting
 }
 
@@ -108,8 +142,7 @@ func (g *guard) fit(ctx context.Context, items []item) []item {
 // 7.0.15 are 460 to 970, by kind of task, beside 1.25 times its payload.
 func price(c command) int64 { return 1024 + int64(c.Size())*5/4 }
 
-// takes reports whether a server has room for so many bytes, and if so counts them.
-func (g *guard) takes(ctx context.Context, server redis.UniversalClient, bytes int64) bool {
+func (g *guard) memoryOf(server redis.UniversalClient) *memory {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	m := g.servers[server]
@@ -117,53 +150,80 @@ func (g *guard) takes(ctx context.Context, server redis.UniversalClient, bytes i
 		m = &memory{}
 		g.servers[server] = m
 	}
+	return m
+}
+
+// takes reports whether a server has room for so many bytes, and if so counts them.
+func (g *guard) takes(ctx context.Context, server redis.UniversalClient, m *memory, bytes int64) bool {
 	now := time.Now()
-	if now.Before(m.full) {
+	if now.Before(m.stopped) {
 		return false
 	}
-	age := now.Sub(m.looked)
-	if age > lookRarely || m.limit > 0 && (age > lookEvery || age > lookAgain && m.used+bytes > m.limit) {
-		g.look(ctx, server, m)
+	if m.stale(bytes, now) {
+		seen, err := g.look(ctx, server)
+		now = time.Now()
+		g.update(m, seen, err, now)
 	}
-	fits := m.limit == 0 || m.used+bytes <= m.limit
-	g.setFull(m, !fits, now)
-	if fits {
-		m.used += bytes
-	}
-	return fits
-}
-
-func (g *guard) setFull(m *memory, full bool, now time.Time) {
-	was := !m.full.IsZero()
-	m.full = time.Time{}
-	if full {
-		m.full = now.Add(fullFor)
-	}
-	switch {
-	case full && !was:
-		g.anyFull.Add(1)
-		if !g.told {
-			g.told = true
-			g.log.Warn("queue: Redis is nearly full, replay waits for room", "used_bytes", m.used, "maxmemory_bytes", m.most)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m.limit > 0 && m.used+bytes > m.limit {
+		if m.stopped.IsZero() {
+			g.stopped.Add(1)
 		}
-	case !full && was:
-		g.anyFull.Add(-1)
+		m.pause = min(max(2*m.pause, fullFor), fullMost)
+		m.stopped, m.short = now.Add(m.pause), now
+		return false
+	}
+	m.used += bytes
+	m.pause, m.short = 0, time.Time{}
+	return true
+}
+
+// stale reports whether it is time for a look before so many bytes are sent.
+func (m *memory) stale(bytes int64, now time.Time) bool {
+	age := now.Sub(m.looked)
+	switch {
+	case m.dark, m.limit > 0 && m.used+bytes > m.limit:
+		return age > lookAgain
+	case m.limit > 0:
+		return age > lookEvery
+	}
+	return age > lookRarely
+}
+
+// update takes over what a look has shown. Without an answer things are as they were.
+func (g *guard) update(m *memory, seen memory, err error, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m.looked, m.dark = now, err != nil
+	if err == nil {
+		m.used, m.limit, m.most = seen.used, seen.limit, seen.most
 	}
 }
 
-// look asks a server for its memory; mu is held: nobody else has anything to do without
-// the answer. A server that does not tell has no bound.
-func (g *guard) look(ctx context.Context, server redis.UniversalClient, m *memory) {
+// look asks a server for its memory. A server that does not tell has no bound; an error
+// says that it did not answer.
+func (g *guard) look(ctx context.Context, server redis.UniversalClient) (seen memory, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	info, err := server.Info(ctx, "memory").Result()
-	m.looked = time.Now()
-	m.used, m.most = readMemory(info)
-	m.limit = int64(float64(m.most) * g.share)
-	if _, answered := replyText(err); answered && !g.blind {
+	switch {
+	case err == nil:
+		seen.used, seen.most = readMemory(info)
+		seen.limit = int64(float64(seen.most) * g.share)
+	case !deniesInfo(err):
+		return seen, err
+	case !g.blind:
 		g.blind = true
 		g.log.Warn("queue: Redis does not tell how full it is, a replay may fill it: the user needs +info", "err", scrub(err))
 	}
+	return seen, nil
+}
+
+// deniesInfo reports whether Redis, or what stands before it, answers everything but INFO.
+func deniesInfo(err error) bool {
+	reply, answered := replyText(err)
+	return answered && (hasPrefix(reply, []string{"NOPERM ", "ERR unknown command"}) || classify(err) != notWritten)
 }
 
 // readMemory reads the reply to INFO memory. What Redis does not count against maxmemory
@@ -187,19 +247,29 @@ func readMemory(info string) (used, most int64) {
 	return used, most
 }
 
-// emptied tells that there is nothing left to replay.
-func (g *guard) emptied() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.told = false
+// tell says once in the log that replay waits.
+func (g *guard) tell() {
+	if g.told || g.stopped.Load() == 0 {
+		return
+	}
+	for _, m := range g.servers {
+		if !m.stopped.IsZero() {
+			g.told = true
+			g.log.Warn("queue: Redis is nearly full, replay waits for room", "used_bytes", m.used, "maxmemory_bytes", m.most)
+			return
+		}
+	}
 }
+
+// emptied tells that there is nothing left to replay.
+func (g *guard) emptied() { g.told = false }
 
 // err says which server has no room, nil if none.
 func (g *guard) err() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, m := range g.servers {
-		if !m.full.IsZero() {
+		if !m.short.IsZero() && time.Since(m.short) < waitsFor {
 			return fmt.Errorf("queue: Redis is nearly full, replay waits for room: %d of maxmemory's %d bytes are used", m.used, m.most)
 		}
 	}

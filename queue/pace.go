@@ -10,7 +10,7 @@ import (
 const maxBatch = 500
 
 // ramp is how many records a batch has after an outage, if the ones before went well. The
-// first is the half-open try.
+// first is the try that showed its end.
 func ramp() []int { return []int{1, 16, 128, maxBatch} }
 
 // pace says how many records the next batch may have, and when it may be sent. Not safe
@@ -49,7 +49,7 @@ func (p *pace) wait(n int, now time.Time) time.Duration {
 	if p.limiter == nil {
 		return 0
 	}
-	r := p.limiter.ReserveN(now, n)
+	r := p.limiter.ReserveN(now, min(n, p.limiter.Burst()))
 	d := r.DelayFrom(now)
 	if d > 0 {
 		r.CancelAt(now)
@@ -57,9 +57,8 @@ func (p *pace) wait(n int, now time.Time) time.Duration {
 	return d
 }
 
-// restart begins the ramp, or skips it.
-// restart begins the ramp.
-func (p *pace) restart() { p.size, p.ramping = ramp()[0], true }
+// restart begins the ramp, after a try that went well.
+func (p *pace) restart() { p.size, p.ramping = ramp()[1], true }
 
 // grow expects a batch to go well.
 func (p *pace) grow() {

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 // step sends one batch of what no outage stops, and settles it. It returns how long there
 // is nothing more to do, zero if there may be something, and what stood in the way.
 func (r *replayer) step(n *notes) (wait time.Duration, err error) {
+	r.guard.expire(time.Now())
 	if len(r.unsettled) > 0 {
 		return r.afterDisk(r.settle(nil, n))
 	}
@@ -50,10 +52,11 @@ func (r *replayer) nothing(d *draft) (wait time.Duration, err error) {
 		r.discard()
 		return r.guard.due(), r.guard.err()
 	}
-	if len(r.deferred) == 0 {
+	err = r.guard.err()
+	if err == nil && len(r.deferred) == 0 {
 		r.guard.emptied()
 	}
-	return idle, r.guard.err()
+	return idle, err
 }
 
 // send sends a batch while the next one is read, and settles it.
@@ -64,9 +67,10 @@ func (r *replayer) send(d *draft, n *notes) (wait time.Duration, err error) {
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, batchTimeout)
 	defer cancel()
-	began := time.Now()
+	began, done := time.Now(), r.yield.batch()
 	b := r.replay(ctx, d.items)
 	err = r.settle(append(b.settlements, d.dead...), n)
+	done()
 	if len(b.settlements) > 0 {
 		r.silent = 0
 	}
@@ -78,16 +82,12 @@ func (r *replayer) send(d *draft, n *notes) (wait time.Duration, err error) {
 		return diskPause, err
 	}
 	now := time.Now()
-	return r.yield.rest(now.Sub(began), now), b.err
+	return r.yield.rest(now.Sub(began), now), cmp.Or(b.err, r.guard.err())
 }
 
 // next is the size of the next batch: Drain skips the ramp.
 func (r *replayer) next() int {
-	size := r.pace.next(r.draining.Load() > 0)
-	if r.yield.beside(time.Now()) {
-		size = min(size, yieldBatch)
-	}
-	return size
+	return min(r.pace.next(r.draining.Load() > 0), r.yield.size(time.Now()))
 }
 
 // settle commits outcomes, those first whose commit failed before. It keeps the slice.

@@ -227,7 +227,7 @@ func (r *replayer) afterTrial(t *trial, n *notes) {
 	if t.over {
 		r.p.recovered(t.b, n)
 		r.discard()
-		if t.b == r.p.breakers.shared {
+		if all := r.p.breakers.shared; t.b == all || all == nil {
 			r.pace.restart()
 		}
 	}

@@ -26,6 +26,7 @@ type link struct {
 	requests, replies *flow
 	dead              chan struct{} // closed by reset
 	cancel            func()        // ends the dial
+	stranded          bool          // guarded by p.mu
 
 	// mu guards all below.
 	mu      sync.Mutex
@@ -242,7 +243,7 @@ func (l *link) write(f *flow, w *bufio.Writer, pass func(chunk) bool) {
 		if !ok {
 			return
 		}
-		if gate := l.p.closedGate(); gate != nil || time.Until(c.due) > 0 {
+		if gate := l.p.closedGate(l); gate != nil || time.Until(c.due) > 0 {
 			_ = w.Flush()
 			if !l.wait(c.due) {
 				return
@@ -268,7 +269,7 @@ func (l *link) wait(due time.Time) bool {
 	case <-l.dead:
 		return false
 	}
-	for gate := l.p.closedGate(); gate != nil; gate = l.p.closedGate() {
+	for gate := l.p.closedGate(l); gate != nil; gate = l.p.closedGate(l) {
 		select {
 		case <-gate:
 		case <-l.dead:

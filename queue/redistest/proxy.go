@@ -157,6 +157,16 @@ func (p *Proxy) Cut() {
 	}
 }
 
+// Strand leaves all connections of now hanging for ever: nothing passes, and nobody learns
+// of it, as when a host or a firewall has forgotten them. New ones are well.
+func (p *Proxy) Strand() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.stranded = true
+	}
+}
+
 // Refuse closes the listener: the port refuses connections on return. Existing
 // connections stay; see [Proxy.Cut].
 func (p *Proxy) Refuse() {
@@ -252,10 +262,14 @@ func (p *Proxy) target() string {
 	return p.backend
 }
 
-// closedGate returns nil if the proxy is not frozen, else what Thaw closes.
-func (p *Proxy) closedGate() <-chan struct{} {
+// closedGate returns nil if the link may pass on, else what Thaw closes, or for a stranded
+// one nobody does.
+func (p *Proxy) closedGate(l *link) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if l.stranded {
+		return make(chan struct{})
+	}
 	return p.gate
 }
 
