@@ -218,7 +218,7 @@ func TestTheReplyToARepairIsLost(t *testing.T) {
 	}
 	for h, lost := range lost {
 		drain(t, h.p)
-		<-lost
+		await(t, lost)
 		if st := h.p.Stats(); st.AlreadyThere != 1 || st.Replayed != 0 {
 			t.Errorf("%s: %+v", h.name, st)
 		}
@@ -282,18 +282,18 @@ func TestARepairSeesWhatIsBeingAggregated(t *testing.T) {
 	r := redistest.Run(t, redistest.Options{})
 	h := newInterrupted(t, r, "g", []asynq.Option{asynq.Group("g")})
 	h.complete(t)
-	began, done := make(chan int), make(chan struct{})
+	began, done := make(chan struct{}), make(chan struct{})
 	srv := asynq.NewServer(server(r.Addr()), asynq.Config{
 		Queues: map[string]int{"g": 1}, LogLevel: asynq.FatalLevel, GroupGracePeriod: time.Second,
 		GroupAggregator: asynq.GroupAggregatorFunc(func(string, []*asynq.Task) *asynq.Task {
-			began <- 1
+			began <- struct{}{}
 			<-done
 			return asynq.NewTask("t", []byte("all"))
 		}),
 	})
 	must(t, srv.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })))
 	t.Cleanup(srv.Shutdown)
-	<-began
+	await(t, began)
 	h.resume(t)
 	drain(t, h.p)
 	n := h.admin.ZCard(t.Context(), "asynq:{g}:g:g").Val() + h.admin.SCard(t.Context(), "asynq:{g}:groups").Val()

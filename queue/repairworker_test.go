@@ -112,3 +112,13 @@ func (h *interrupted) work(t *testing.T, state asynq.TaskState, fail error) *que
 	})
 	return w
 }
+
+// await waits for something that is told by a channel.
+func await(t *testing.T, c <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(patience):
+		t.Fatal("it does not happen")
+	}
+}
