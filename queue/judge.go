@@ -28,13 +28,11 @@ func (r *replayer) judge(ctx context.Context, it item, res result) (o spool.Outc
 		return spool.Delivered, "", nil
 	case res.verdict != conflict && res.verdict != duplicate:
 		return spool.Dead, fmt.Sprintf("a script returned %d", res.verdict), nil
-	case it.half():
-		return r.repair(ctx, it)
 	case res.verdict == duplicate:
 		holder, err := r.p.sender.lockHolder(ctx, j.Lock)
 		switch {
 		case err != nil:
-			return r.judgeError(err)
+			return r.judgeError(ofLook(err))
 		case holder == j.ID:
 			return spool.AlreadyThere, "", nil
 		case holder == "":
@@ -74,8 +72,8 @@ func (r *replayer) judgeConflict(ctx context.Context, j job) (spool.Outcome, str
 // the reason for a dead letter where it is not the job's.
 func (r *replayer) held(ctx context.Context, j job) (message []byte, reason string, err error) {
 	message, err = r.p.sender.message(ctx, j.Queue, j.ID)
-	if err != nil && classify(err) != odd {
-		return nil, "", err
+	if err != nil && !wrongType(err) {
+		return nil, "", ofLook(err)
 	}
 	typename, payload, ok := compose.TypeAndPayload(message)
 	switch {

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,9 +70,30 @@ const (
 // repairRights are what the user needs for a repair beside what enqueueing takes.
 const repairRights = "+lpos +zscore +zrange"
 
+// maxRepairs bounds the repairs of one batch. Each takes two round trips of its own, and
+// Redis some 30 ms to look through a list of a million.
+const maxRepairs = 4
+
+// errLater leaves a record to the next batch.
+var errLater = fmt.Errorf("%w: enough was repaired at a time", errUnclear)
+
 // half reports whether Redis may hold half a task: the reply to an earlier attempt of the
 // record's was an error from inside a script, which Redis does not undo (H7).
 func (it item) half() bool { return it.job.HalfDone || it.entry.Attempts > 0 }
+
+// repair repairs some records, first those that failed least often, so that what cannot be
+// repaired holds up nothing else.
+func (b *batch) repair(ctx context.Context) {
+	slices.SortStableFunc(b.half, func(x, y trouble) int { return cmp.Compare(x.entry.Attempts, y.entry.Attempts) })
+	for i, t := range b.half {
+		if i >= maxRepairs {
+			b.judged(t, 0, "", errLater)
+			continue
+		}
+		o, reason, err := b.r.repair(ctx, t.item)
+		b.judged(t, o, reason, err)
+	}
+}
 
 // repair settles a record that Redis refuses because of its id or its lock, where that may
 // be what an earlier attempt of its own has left.

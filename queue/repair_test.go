@@ -47,7 +47,8 @@ func scriptFaults() map[string]scriptFault {
 		"zadd":  {deny: "zadd", kinds: func(kind string) bool { return !strings.Contains(kind, "pending") }},
 		"sadd":  {deny: "sadd", kinds: in("group")},
 		"hset":  {deny: "hset", kinds: all}, "exists": {deny: "exists", kinds: all}, "set": {deny: "set", kinds: in("unique")},
-		"no list": {wrong: []string{"pending", "scheduled", "g:g"}, kinds: all}, "no set of groups": {wrong: []string{"groups"}, kinds: in("group")},
+		"no list":          {wrong: []string{"pending", "scheduled"}, kinds: func(kind string) bool { return !strings.Contains(kind, "group") }},
+		"no set of groups": {wrong: []string{"groups"}, kinds: in("group")},
 	}
 }
 
@@ -204,6 +205,33 @@ func membersOf(t *testing.T, rdb *redis.Client, name string) map[string]string {
 		members[key] = strings.Join(in, " ")
 	}
 	return members
+}
+
+// TestManyRepairs has more to repair than a batch does, and first of all what cannot be
+// repaired: that becomes dead letters, and the others do not wait for it.
+func TestManyRepairs(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	admin := client(t, r.Addr())
+	p := newProducer(t, queue.Config{Redis: newUser(t, admin, r.Addr(), "app", repairRights+" -lpush"), SpoolDir: t.TempDir(), EnqueueTimeout: patience})
+	must(t, admin.Set(t.Context(), "asynq:{default}:g:g", "a string", 0).Err())
+	const bad, good = 6, 100
+	tasks := batchOf(bad + good)
+	for i := range bad {
+		tasks[i] = asynq.NewTask("t", nil, asynq.Group("g"))
+	}
+	infos, err := p.EnqueueBatch(t.Context(), tasks)
+	must(t, err)
+	acl(t, admin, "app", "+lpush")
+	eventually(t, "all is judged", func() bool { return p.Stats().Pending == 0 })
+	var want []string
+	for _, info := range infos[bad:] {
+		want = append(want, info.ID)
+	}
+	wantOnce(t, pendingIDs(t, r.Addr()), want)
+	if st := p.Stats(); st.Dead != bad || st.Replayed != good || st.State != queue.StateUp {
+		t.Errorf("%+v", st)
+	}
 }
 
 // TestTheReplyToARepairIsLost: the next replay finds the task whole.

@@ -87,7 +87,7 @@ func TestADiskThatFailsToSettle(t *testing.T) {
 				must(t, admin.Set(t.Context(), "asynq:{default}:pending", "a string", 0).Err())
 			}
 			proxy := redistest.NewProxy(t, r.Addr())
-			proxy.Latency(400 * time.Millisecond)
+			proxy.Latency(300 * time.Millisecond)
 			dir := t.TempDir()
 			ids := spoolFor(t, proxy.Addr(), dir, jobs)
 			if when.outage {
