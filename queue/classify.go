@@ -43,6 +43,9 @@ func classify(err error) class {
 	if noSentinel(err) {
 		return notWritten
 	}
+	if e := (oddError{}); errors.As(err, &e) {
+		return odd
+	}
 	if reply, ok := replyText(err); ok {
 		return classifyReply(reply)
 	}

@@ -54,3 +54,12 @@ func (s *sender) message(ctx context.Context, queue, id string) ([]byte, error) 
 	}
 	return nil, redis.Nil
 }
+
+// score asks for a score in a set, whose error shows whether it is one.
+func (s *sender) score(ctx context.Context, queue, set string) error {
+	server, err := s.server(ctx, queue)
+	if err != nil {
+		return err
+	}
+	return server.ZScore(ctx, set, "").Err()
+}

@@ -23,30 +23,26 @@ func (r *replayer) judge(ctx context.Context, it item, res result) (o spool.Outc
 	if res.err != nil {
 		return r.judgeError(res.err)
 	}
-	if res.verdict != enqueued && (j.HalfDone || it.entry.Attempts > 0) {
-		return spool.Dead, "an earlier attempt failed inside the script: its task may be in no list", nil
-	}
-	switch res.verdict {
-	case enqueued:
+	switch {
+	case res.verdict == enqueued:
 		return spool.Delivered, "", nil
-	case conflict:
-		if !j.OwnID {
-			return spool.AlreadyThere, "", nil // nobody else can have minted it
-		}
-		return r.judgeConflict(ctx, j)
-	case duplicate:
+	case res.verdict != conflict && res.verdict != duplicate:
+		return spool.Dead, fmt.Sprintf("a script returned %d", res.verdict), nil
+	case res.verdict == duplicate:
 		holder, err := r.p.sender.lockHolder(ctx, j.Lock)
 		switch {
 		case err != nil:
-			return r.judgeError(err)
+			return r.judgeError(ofLook(err))
 		case holder == j.ID:
 			return spool.AlreadyThere, "", nil
 		case holder == "":
 			return 0, "", errUnclear
 		}
 		return spool.Superseded, "", nil
+	case !j.OwnID:
+		return spool.AlreadyThere, "", nil // nobody else can have minted it
 	}
-	return spool.Dead, fmt.Sprintf("a script returned %d", res.verdict), nil
+	return r.judgeConflict(ctx, j)
 }
 
 func (r *replayer) judgeError(err error) (spool.Outcome, string, error) {
@@ -58,21 +54,33 @@ func (r *replayer) judgeError(err error) (spool.Outcome, string, error) {
 	return 0, "", err
 }
 
-// judgeConflict compares what Redis holds under an id that the caller chose.
+// judgeConflict compares a job with what Redis holds under its id, which the caller chose.
 func (r *replayer) judgeConflict(ctx context.Context, j job) (spool.Outcome, string, error) {
-	message, err := r.p.sender.message(ctx, j.Queue, j.ID)
+	_, reason, err := r.held(ctx, j)
 	switch {
 	case errors.Is(err, redis.Nil):
 		return 0, "", errUnclear
-	case err != nil && classify(err) != odd:
+	case err != nil:
 		return r.judgeError(err)
+	case reason != "":
+		return spool.Dead, reason, nil
+	}
+	return spool.AlreadyThere, "", nil
+}
+
+// held returns the message that Redis holds under the id of a job, redis.Nil for none, or
+// the reason for a dead letter where it is not the job's.
+func (r *replayer) held(ctx context.Context, j job) (message []byte, reason string, err error) {
+	message, err = r.p.sender.message(ctx, j.Queue, j.ID)
+	if err != nil && !wrongType(err) {
+		return nil, "", ofLook(err)
 	}
 	typename, payload, ok := compose.TypeAndPayload(message)
 	switch {
 	case !ok:
-		return spool.Dead, "its task id is taken by something that asynq cannot read", nil
-	case typename == j.Type && bytes.Equal(payload, j.Payload):
-		return spool.AlreadyThere, "", nil
+		return nil, "its task id is taken by something that asynq cannot read", nil
+	case typename != j.Type || !bytes.Equal(payload, j.Payload):
+		return nil, "its task id is taken by another task", nil
 	}
-	return spool.Dead, "its task id is taken by another task", nil
+	return message, "", nil
 }

@@ -24,6 +24,7 @@ type batch struct {
 	settlements []settlement
 	delivered   map[string]bool // queues in which Redis took a job
 	left        []trouble       // records that are pending still
+	half        []trouble       // records that Redis refuses for what an earlier attempt may have left
 	err         error           // the first of those, but for errUnclear
 }
 
@@ -57,6 +58,8 @@ func (r *replayer) replay(ctx context.Context, items []item) *batch {
 	for i, res := range r.p.sender.batch(ctx, cmds) {
 		b.judge(ctx, trouble{item: items[i], at: passes[i]}, res)
 	}
+	b.repair(ctx)
+	b.blame(ctx)
 	b.keepOdd()
 	return b
 }
@@ -65,9 +68,17 @@ func (b *batch) settle(it item, o spool.Outcome, reason string) {
 	b.settlements = append(b.settlements, outcome(it.entry, it.job, o, reason))
 }
 
-// judge settles one record by Redis's answer, or keeps it with its error.
+// judge settles one record by Redis's answer, keeps it with its error, or has it repaired.
 func (b *batch) judge(ctx context.Context, t trouble, res result) {
+	if res.taken() && t.half() {
+		b.half = append(b.half, t)
+		return
+	}
 	o, reason, err := b.r.judge(ctx, t.item, res)
+	b.judged(t, o, reason, err)
+}
+
+func (b *batch) judged(t trouble, o spool.Outcome, reason string, err error) {
 	if err != nil {
 		t.err = err
 		b.left = append(b.left, t)
@@ -83,8 +94,8 @@ func (b *batch) judge(ctx context.Context, t trouble, res result) {
 }
 
 // keepOdd records every odd error, which may have left half a task in Redis (H7), before
-// the record is sent again. Where Redis took another one of the same queue, the error is
-// the record's own, and after maxAttempts it is a dead letter.
+// the record is sent again. Where it is the record's own, for one because Redis took another
+// of the same queue, that is a dead letter after maxAttempts.
 func (b *batch) keepOdd() {
 	left := b.left[:0]
 	for _, t := range b.left {
@@ -102,11 +113,6 @@ func (b *batch) keepOdd() {
 	b.left = left
 }
 
-// own reports whether an odd error is the record's own.
-func (b *batch) own(t trouble) bool {
-	return classify(t.err) == odd && (t.blamed || b.delivered[t.job.Queue])
-}
-
 // afterTrouble tells the breakers of outages, and passes over for a while what others need
 // not wait for.
 func (r *replayer) afterTrouble(b *batch, n *notes) {
@@ -116,6 +122,7 @@ func (r *replayer) afterTrouble(b *batch, n *notes) {
 	unanswered := map[*breaker][]trouble{}
 	for _, t := range b.left {
 		switch class := classify(t.err); {
+		case errors.Is(t.err, errLater):
 		case errors.Is(t.err, errUnclear), b.own(t):
 			r.deferred.add(t.entry.Position, b.own(t), time.Now())
 		case class == inDoubt:

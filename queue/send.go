@@ -32,6 +32,11 @@ type result struct {
 	err     error // nil: Redis answered with the verdict
 }
 
+// taken reports whether Redis refuses a job because of its id or its lock.
+func (r result) taken() bool {
+	return r.err == nil && (r.verdict == conflict || r.verdict == duplicate)
+}
+
 // sender sends composed commands, each once: what got no reply is the caller's
 // concern. It registers queues as asynq would. Safe for concurrent use.
 type sender struct {

@@ -188,17 +188,21 @@ func (r *replayer) try(t *trial) {
 		return
 	}
 	o, _ := t.b.current()
+	own, ofJobs := false, false
 	for _, u := range t.batch.left {
 		switch class := classify(u.err); {
 		case errors.Is(u.err, errUnclear):
+		case t.batch.own(u):
+			own = true
 		case class == odd, class == inDoubt:
-			o.ofJobs = o.ofJobs || u.at.of(u.err) == t.b
+			ofJobs = ofJobs || u.at.of(u.err) == t.b
 		case u.at.of(u.err) == t.b:
 			return // it lasts
 		}
 	}
 	t.answered = r.p.sender.probe(ctx, r.probeQueue(t.b)) == nil
-	t.over = t.answered && !o.ofJobs
+	// What is a record's own error may be all that there was.
+	t.over = t.answered && !ofJobs && (!o.ofJobs || own)
 }
 
 // probeQueue returns the queue in whose slot to probe for the end of an outage.
@@ -216,6 +220,7 @@ func (r *replayer) probeQueue(b *breaker) string {
 func (r *replayer) afterTrial(t *trial, n *notes) {
 	for _, u := range t.batch.left {
 		switch class := classify(u.err); {
+		case errors.Is(u.err, errLater):
 		case errors.Is(u.err, errUnclear), t.batch.own(u):
 			r.deferred.add(u.entry.Position, t.batch.own(u), time.Now())
 		case t.answered && class == inDoubt:

@@ -38,7 +38,10 @@ type Command struct {
 }
 
 // TaskKey is asynq's key of a task: what makes two ids the same.
-func TaskKey(queue, id string) string { return "asynq:{" + queue + "}:t:" + id }
+func TaskKey(queue, id string) string { return QueuePrefix(queue) + "t:" + id }
+
+// QueuePrefix begins all of asynq's keys of a queue.
+func QueuePrefix(queue string) string { return "asynq:{" + queue + "}:" }
 
 // TaskKey is asynq's key of the task.
 func (c Command) TaskKey() string { return c.Keys[c.Script.taskKey] }
