@@ -82,7 +82,7 @@ func TestTimesOfALateJob(t *testing.T) {
 			if info.NextProcessAt.After(now.Add(100 * ms)) {
 				in = info.NextProcessAt.Sub(now)
 			}
-			if keys != c.keys || (in - c.in).Abs() > s/2 || info.Group != c.group && c.in == 0 {
+			if keys != c.keys || (in-c.in).Abs() > s/2 || info.Group != c.group && c.in == 0 {
 				t.Errorf("%v in %v with %d keys, want %v with %d", info.State, in, keys, c.in, c.keys)
 			}
 		})
