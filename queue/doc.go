@@ -71,9 +71,10 @@
 //
 // # Replay
 //
-// The replayer sends oldest first, in pipelines of 1, then 16, 128 and 500 records,
-// and commits what became of each batch before it sends the next: a crash re-sends
-// at most one batch, under the same ids. What Redis answers decides:
+// Queues take turns, by Config.Replay.Weights; within a queue the oldest go first. The
+// replayer sends pipelines of 1, then 16, 128 and 500 records, reads and composes the next
+// while one is on its way, and commits what became of each batch before it sends the next:
+// a crash re-sends at most one batch, under the same ids. What Redis answers decides:
 //
 //	enqueued                               delivered
 //	id taken, and this package minted it   already there
@@ -81,13 +82,21 @@
 //	                                       are equal, else a dead letter
 //	lock held under this id                already there
 //	lock held under another id             superseded
+//	the same three, where an earlier       repaired by one script: what is in no list is
+//	attempt failed inside the script       enqueued, what a worker has or had is left alone
 //	an odd error, and Redis took another   three tries, then a dead letter
 //	job of the queue or a probe
-//	longer in the spool than MaxSpoolAge   dead letter, without being sent
-//	no answer, or an outage                stays pending; where Redis then takes a probe,
-//	                                       three tries, too
+//	longer in the spool than MaxSpoolAge,  dead letter, without being sent
+//	or past its deadline
+//	no answer, or an outage                stays pending; where Redis takes others it is
+//	                                       passed over, and tried again alone, later
 //
-// While the spool is being replayed new jobs go to Redis at once: fresh first.
+// While the spool is being replayed new jobs go to Redis at once: fresh first. With
+// Config.Replay.Ordering FIFO they go behind the older ones of their queue.
+//
+// A replay stops short of Redis's maxmemory and goes on when there is room: with its memory
+// full, workers could not take jobs out either (H45). It holds back when calls of Enqueue
+// get slow beside it.
 //
 // # Targets
 //
@@ -118,10 +127,4 @@
 // asynq's tools find a queue in the set asynq:queues. A queue is entered there again on each
 // new connection, at the end of each outage, and every 30 s while jobs go to it: Redis may
 // have been emptied (H15).
-//
-// # What is not here yet
-//
-// A job whose script failed inside is not repaired but becomes a dead letter at its second
-// try. When one server of a Cluster hangs, the tries to reach it slow down the replay of the
-// others' queues.
 package queue
