@@ -52,7 +52,7 @@ func TestDrainOfADiskThatFails(t *testing.T) {
 	t.Parallel()
 	r := redistest.Run(t, redistest.Options{})
 	dir := t.TempDir()
-	ids := leave(t, dir, "t", batchOf(1200)...)
+	ids := leave(t, dir, batchOf(1200)...)
 	c := crashtest.Start(t, childDrains+"=failing disk", childDir+"="+dir, childTarget+"=t", childRedis+"="+r.Addr())
 	c.Await(3)
 	said := c.Kill()

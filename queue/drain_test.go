@@ -21,10 +21,10 @@ import (
 const away = "127.0.0.1:1"
 
 // leave spools jobs as a process does that ends without having reached Redis.
-func leave(tb testing.TB, dir, target string, tasks ...*asynq.Task) (ids []string) {
+func leave(tb testing.TB, dir string, tasks ...*asynq.Task) (ids []string) {
 	tb.Helper()
 	p := newProducer(tb, queue.Config{
-		Redis: server(away), SpoolDir: dir, Target: target, MaxTaskBytes: -1, Spool: queue.SpoolConfig{MaxBytes: -1},
+		Redis: server(away), SpoolDir: dir, Target: "t", MaxTaskBytes: -1, Spool: queue.SpoolConfig{MaxBytes: -1},
 	})
 	infos, err := p.EnqueueBatch(tb.Context(), tasks)
 	must(tb, err)
@@ -86,7 +86,7 @@ func TestDrainSaysWhichQueueHasAnOutage(t *testing.T) {
 	rdb := client(t, r.Addr())
 	must(t, rdb.Do(t.Context(), "ACL", "SETUSER", "default", "resetkeys", "~asynq:queues", "~asynq:{fine}*").Err())
 	dir := t.TempDir()
-	leave(t, dir, "t", asynq.NewTask("a", nil, asynq.Queue("closed")), asynq.NewTask("b", nil, asynq.Queue("fine")))
+	leave(t, dir, asynq.NewTask("a", nil, asynq.Queue("closed")), asynq.NewTask("b", nil, asynq.Queue("fine")))
 	p := newProducer(t, queue.Config{Redis: server(r.Addr()), Target: "t", SpoolDir: dir})
 	eventually(t, "the other job is there", func() bool { return p.Stats().Replayed == 1 })
 	err := drainFor(t, p, 300*time.Millisecond)
@@ -101,7 +101,7 @@ func TestDrainSaysThatRedisIsFull(t *testing.T) {
 	must(t, rdb.SetRange(t.Context(), "filler", 7<<20, "x").Err())
 	must(t, rdb.ConfigSet(t.Context(), "maxmemory", "8mb").Err())
 	dir := t.TempDir()
-	ids := leave(t, dir, "t", batchOf(20)...)
+	ids := leave(t, dir, batchOf(20)...)
 	p := newProducer(t, queue.Config{Redis: server(r.Addr()), Target: "t", SpoolDir: dir})
 	wantWords(t, drainFor(t, p, time.Second), "20 jobs left", "deadline exceeded", "nearly full", "maxmemory")
 	must(t, rdb.Del(t.Context(), "filler").Err())
@@ -114,7 +114,7 @@ func TestDrainSaysThatRedisDoesNotAnswerAJob(t *testing.T) {
 	t.Parallel()
 	r := redistest.Run(t, redistest.Options{Args: []string{"--client-query-buffer-limit", "1mb"}})
 	dir := t.TempDir()
-	ids := leave(t, dir, "t", append(batchOf(20), asynq.NewTask("large", make([]byte, 2<<20)))...)
+	ids := leave(t, dir, append(batchOf(20), asynq.NewTask("large", make([]byte, 2<<20)))...)
 	p := newProducer(t, queue.Config{Redis: server(r.Addr()), Target: "t", SpoolDir: dir, MaxTaskBytes: -1})
 	eventually(t, "all but one are there", func() bool { return p.Stats().Deferred == 1 && p.Stats().Pending == 1 })
 	err := drainFor(t, p, time.Second)
@@ -129,7 +129,7 @@ func TestDrainCountsWhatIsNotPending(t *testing.T) {
 	r := redistest.Run(t, redistest.Options{})
 	dir := t.TempDir()
 	for range 3 {
-		leave(t, dir, "t", asynq.NewTask("t", nil, asynq.Deadline(time.Now().Add(time.Second))))
+		leave(t, dir, asynq.NewTask("t", nil, asynq.Deadline(time.Now().Add(time.Second))))
 	}
 	owners, err := filepath.Glob(filepath.Join(dir, "*"))
 	must(t, err)
@@ -163,7 +163,7 @@ func TestDrainEndsWhileJobsKeepComing(t *testing.T) {
 	for i := range 4 {
 		producing.Go(func() {
 			for ctx.Err() == nil {
-				_, err := p.EnqueueBatch(context.Background(), batchOf(10), asynq.Queue([]string{"default", "other"}[i%2]))
+				_, err := p.EnqueueBatch(t.Context(), batchOf(10), asynq.Queue([]string{"default", "other"}[i%2]))
 				if err != nil {
 					t.Error(err)
 				}
@@ -234,7 +234,7 @@ func TestDrainLeavesALivingOwnerAlone(t *testing.T) {
 	r := redistest.Run(t, redistest.Options{})
 	dir := t.TempDir()
 	living := spooler(t, dir, away, "t", 30)
-	dead := leave(t, dir, "t", batchOf(5)...)
+	dead := leave(t, dir, batchOf(5)...)
 	for _, drainOnly := range []bool{true, false} {
 		p := newProducer(t, queue.Config{Redis: server(r.Addr()), Target: "t", SpoolDir: dir, DrainOnly: drainOnly})
 		drain(t, p)
@@ -281,7 +281,7 @@ func TestDrainRacesClose(t *testing.T) {
 	dir := t.TempDir()
 	var ids []string
 	for round := range 12 {
-		ids = append(ids, leave(t, dir, "t", batchOf(700)...)...)
+		ids = append(ids, leave(t, dir, batchOf(700)...)...)
 		p := newProducer(t, queue.Config{Redis: server(r.Addr()), Target: "t", SpoolDir: dir})
 		var wg sync.WaitGroup
 		for i := range 3 {

@@ -22,7 +22,7 @@ import (
 var drainChildren = map[string]func(){"replay": replayUntilKilled}
 
 // childDoes adds to drainChildren, for a package variable.
-func childDoes(name string, what func()) bool {
+func childDoes(name string, what func()) bool { //nolint:unparam // for a package variable to take it
 	drainChildren[name] = what
 	return true
 }
@@ -84,7 +84,7 @@ func leaveShares(t *testing.T, opts ...asynq.Option) (dir string, ids []string) 
 		for i := range tasks {
 			tasks[i] = asynq.NewTask("t", nil, opts...)
 		}
-		ids = append(ids, leave(t, dir, "t", tasks...)...)
+		ids = append(ids, leave(t, dir, tasks...)...)
 	}
 	return dir, ids
 }

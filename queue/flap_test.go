@@ -30,7 +30,7 @@ func TestFlapping(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			pprof.Do(t.Context(), pprof.Labels("flapping", name), func(context.Context) { flap(t, name, how) })
+			pprof.Do(t.Context(), pprof.Labels("flapping", name), func(context.Context) { flap(t, name, how) }) //nolint:contextcheck // the labels are all it is for
 		})
 	}
 }

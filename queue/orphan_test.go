@@ -122,7 +122,7 @@ func TestProducersCompeteForOrphans(t *testing.T) {
 	for range 3 {
 		killed := spooler(t, dir, away, "t", 10)
 		for range 8 {
-			ids = append(ids, leave(t, dir, "t", batchOf(10)...)...)
+			ids = append(ids, leave(t, dir, batchOf(10)...)...)
 		}
 		ids = append(ids, killed.Kill()...)
 		var wg sync.WaitGroup

@@ -51,10 +51,10 @@ func TestARepairTouchesNoOtherTask(t *testing.T) {
 	for name, c := range cases {
 		key := "asynq:{" + name + "}:t:own"
 		must(t, admin.Del(t.Context(), key).Err())
-		switch {
-		case c.raw == "SET":
+		switch c.raw {
+		case "SET":
 			must(t, admin.Set(t.Context(), key, "x", 0).Err())
-		case c.raw == "HSET":
+		case "HSET":
 			must(t, admin.HSet(t.Context(), key, "k", "v").Err())
 		default:
 			_, err := plain.Enqueue(c.task, asynq.Queue(name), asynq.TaskID("own"))

@@ -76,6 +76,7 @@ func TestGolden(t *testing.T) {
 }
 
 func testGolden(t *testing.T, golden string) {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "spool")
 	copyTree(t, golden, dir)
 	for _, path := range segmentFiles(t, dir) {
