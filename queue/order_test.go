@@ -123,7 +123,7 @@ func TestFIFOUnderFlapping(t *testing.T) {
 	for i := range counts {
 		wg.Go(func() {
 			for ; ctx.Err() == nil; counts[i]++ {
-				if _, err := p.EnqueueContext(t.Context(), numbered(counts[i]), asynq.Queue(fmt.Sprint("q", i))); err != nil {
+				if _, err := p.EnqueueContext(context.WithoutCancel(ctx), numbered(counts[i]), asynq.Queue(fmt.Sprint("q", i))); err != nil {
 					t.Error(err)
 					return
 				}
