@@ -140,7 +140,7 @@ func TestFIFOUnderFlapping(t *testing.T) {
 	}
 	wg.Wait()
 	drain(t, p)
-	if st := p.Stats(); st.Outages < 3 || st.Replayed == 0 || st.Sent == 0 {
+	if st := p.Stats(); st.Outages < 3 || st.Replayed == 0 {
 		t.Errorf("the test shows nothing: %+v", st)
 	}
 	for i, n := range counts {

@@ -101,10 +101,11 @@ func TestOrphanWhileRedisIsUp(t *testing.T) {
 	ids := spooler(t, dir, away, "t", 30).Kill()
 	within(t, adoptionPatience, "replayed", func() bool { return living.Stats().Replayed == 30 })
 	wantOnce(t, pendingIDs(t, r.Addr()), ids)
-	owners, err := filepath.Glob(filepath.Join(dir, "*", "identity"))
-	if must(t, err); len(owners) != 1 {
-		t.Errorf("left of the dead one: %q", owners)
-	}
+	eventually(t, "nothing is left of the dead one", func() bool {
+		owners, err := filepath.Glob(filepath.Join(dir, "*", "identity"))
+		must(t, err)
+		return len(owners) == 1
+	})
 }
 
 // TestProducersCompeteForOrphans: of several Producers that look for dead owners at the same

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -197,46 +196,6 @@ func (s *scene) first(p *queue.Producer) time.Duration {
 		}
 	}
 	return patience
-}
-
-// TestStrandedConnections: what leads to Redis no more, and does not say so, is not used after
-// an outage has begun, neither for tries nor for jobs.
-func TestStrandedConnections(t *testing.T) {
-	t.Parallel()
-	r := redistest.Run(t, redistest.Options{})
-	proxy := redistest.NewProxy(t, r.Addr())
-	p := newProducer(t, queue.Config{Redis: server(proxy.Addr()), SpoolDir: t.TempDir(), EnqueueTimeout: 300 * time.Millisecond})
-	all, dials := newTally(), p.Dials()
-	proxy.Latency(20 * time.Millisecond) // so that callers need connections of their own
-	var crowd sync.WaitGroup
-	for range 8 {
-		crowd.Go(func() { all.enqueue(t, p, "default", nil) })
-	}
-	crowd.Wait()
-	proxy.Latency(0)
-	if n := dials(); n < 8 {
-		t.Fatalf("%d connections: the test shows nothing", n)
-	}
-	proxy.Strand()
-	if where := all.enqueue(t, p, "default", nil); where != queue.InDoubt {
-		t.Fatal(where)
-	}
-	began := time.Now()
-	eventually(t, "the outage ends", func() bool { return p.Stats().State == queue.StateUp })
-	t.Logf("the outage ended after %v", time.Since(began))
-	if d := time.Since(began); d > 5*time.Second {
-		t.Errorf("the outage ended after %v", d)
-	}
-	for range 50 {
-		if where := all.enqueue(t, p, "default", nil); where != queue.InRedis {
-			t.Fatal(where)
-		}
-	}
-	drain(t, p)
-	all.wantOnce(t, client(t, r.Addr()))
-	if st := p.Stats(); st.Outages != 1 || st.InDoubt != 1 {
-		t.Errorf("%+v", st)
-	}
 }
 
 func oneServer(s *scene, o redistest.Options) {
