@@ -51,9 +51,30 @@ func TestALookThatIsDenied(t *testing.T) {
 		}
 		_, err = p.Enqueue(asynq.NewTask("t", nil), asynq.Queue(right)) // which shows that the queue works
 		must(t, err)
-		eventually(t, "all is judged", func() bool { return p.Stats().Pending == 0 })
+		eventually(t, "all is judged", func() bool { return p.Stats().Pending == 0 && p.Stats().State == queue.StateUp })
 		if st := p.Stats(); st.Dead != 1 || st.Replayed != 1 || st.State != queue.StateUp {
 			t.Errorf("%s: %+v", right, st)
 		}
 	}
+}
+
+// TestABrokenGroupInAnOutage of its queue: that goes on while other jobs meet it.
+func TestABrokenGroupInAnOutage(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	admin := client(t, r.Addr())
+	for _, key := range []string{"pending", "g:g"} {
+		must(t, admin.Set(t.Context(), "asynq:{default}:"+key, "a string", 0).Err())
+	}
+	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir()})
+	ids := enqueue(t, p, 1)
+	_, err := p.Enqueue(asynq.NewTask("t", nil), asynq.Group("g"))
+	must(t, err)
+	eventually(t, "the group's job is given up", func() bool { return p.Stats().Dead == 1 })
+	if st := p.Stats(); st.Outages != 1 || st.State != queue.StatePartial || st.Pending != 1 {
+		t.Errorf("%+v", st)
+	}
+	must(t, admin.Del(t.Context(), "asynq:{default}:pending").Err())
+	eventually(t, "the other is there", func() bool { return p.Stats().Pending == 0 })
+	wantOnce(t, pendingIDs(t, r.Addr()), ids)
 }

@@ -161,7 +161,7 @@ func TestARepairWithoutItsRights(t *testing.T) {
 		t.Errorf("alone: %+v", st)
 	}
 	ids = append(ids, enqueue(t, p, 3)...)
-	eventually(t, "all is judged", func() bool { return p.Stats().Pending == 0 })
+	eventually(t, "all is judged", func() bool { return p.Stats().Pending == 0 && p.Stats().State == queue.StateUp })
 	if st := p.Stats(); st.Dead != 1 || st.Replayed != 3 || st.State != queue.StateUp {
 		t.Errorf("%+v", st)
 	}
@@ -209,7 +209,8 @@ func TestARepairOnCluster(t *testing.T) {
 		}
 	}
 	drain(t, p)
-	if st := p.Stats(); st.Replayed != 6 || st.State != queue.StateUp {
+	eventually(t, "the outages are over", func() bool { return p.Stats().State == queue.StateUp })
+	if st := p.Stats(); st.Replayed != 6 {
 		t.Errorf("%+v", st)
 	}
 	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {

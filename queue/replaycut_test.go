@@ -78,9 +78,7 @@ func (c *cutReplay) begin(t *testing.T, r *redistest.Server) {
 	}
 	infos, err := away.EnqueueBatch(t.Context(), tasks)
 	must(t, err)
-	for _, info := range infos {
-		c.ids = append(c.ids, info.ID)
-	}
+	c.ids = idsOf(infos)
 	closeProducer(t, away)
 	c.proxy = redistest.NewProxy(t, r.Addr())
 	c.proxy.CutAfterReplies(1+c.after, c.how)

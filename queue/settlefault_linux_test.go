@@ -132,8 +132,5 @@ func spoolFor(t *testing.T, addr, dir string, jobs int) (ids []string) {
 	infos, err := away.EnqueueBatch(t.Context(), batchOf(jobs))
 	must(t, err)
 	closeProducer(t, away)
-	for _, info := range infos {
-		ids = append(ids, info.ID)
-	}
-	return ids
+	return idsOf(infos)
 }
