@@ -85,7 +85,8 @@
 //	the same three, where an earlier       repaired by one script: what is in no list is
 //	attempt failed inside the script       enqueued, what a worker has or had is left alone
 //	an odd error, and Redis took another   three tries, then a dead letter
-//	job of the queue or a probe
+//	job of the queue; or the error is of
+//	the record's own keys or group
 //	longer in the spool than MaxSpoolAge,  dead letter, without being sent
 //	or past its deadline
 //	no answer, or an outage                stays pending; where Redis takes others it is

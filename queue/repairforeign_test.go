@@ -219,3 +219,29 @@ func TestARepairOnCluster(t *testing.T) {
 		}
 	}
 }
+
+// TestARetriedDeadLetterIsRepaired: all that the script left was left at replays.
+func TestARetriedDeadLetterIsRepaired(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	admin := client(t, r.Addr())
+	must(t, admin.Set(t.Context(), "asynq:{default}:g:g", "a string", 0).Err())
+	dir := t.TempDir()
+	cfg := queue.Config{Redis: server("127.0.0.1:1"), Target: "t", SpoolDir: dir}
+	p := newProducer(t, cfg)
+	info, err := p.Enqueue(asynq.NewTask("t", nil), asynq.Group("g"))
+	must(t, err)
+	closeProducer(t, p)
+	cfg.Redis = server(r.Addr())
+	p = newProducer(t, cfg)
+	eventually(t, "it is given up", func() bool { return p.Stats().Dead == 1 })
+	closeProducer(t, p)
+	must(t, admin.Del(t.Context(), "asynq:{default}:g:g").Err())
+	retryDead(t, dir, "WRONGTYPE")
+	p = newProducer(t, cfg)
+	drain(t, p)
+	if st := p.Stats(); st.Replayed != 1 {
+		t.Errorf("%+v", st)
+	}
+	wantOnce(t, admin.ZRange(t.Context(), "asynq:{default}:g:g", 0, -1).Val(), []string{info.ID})
+}

@@ -38,8 +38,8 @@ func (s *segment) deadLetters(owner string, from uint64, count int) (letters []D
 	return letters, err
 }
 
-// RetryDead makes dead letters pending again, with no attempts counted. It returns how
-// many of them it found: one that is none any more is passed over. Durable on return.
+// RetryDead makes dead letters pending again, with one attempt counted if there were any. It
+// returns how many of them it found: one that is none any more is passed over. Durable on return.
 // Their keys and locks may be other records' by now, and are not claimed again for certain.
 func (s *Spool) RetryDead(letters ...Position) (found int, err error) {
 	found, err = s.exhume(letters, true)
@@ -75,8 +75,13 @@ func (s *segment) exhume(batch []Settlement, retry bool) (found int, err error) 
 		t := newSettler(tx, st, s.header.ties(), ahead{})
 		for _, b := range batch {
 			k := key(b.Position.seq)
-			if t.dead.Get(k) == nil {
+			v := t.dead.Get(k)
+			if v == nil {
 				continue
+			}
+			info, err := decodeDead(v, s.header.ties().of(kindDead)(b.Position.seq))
+			if err != nil {
+				return err
 			}
 			found++
 			if err := t.dead.Delete(k); err != nil {
@@ -89,7 +94,7 @@ func (s *segment) exhume(batch []Settlement, retry bool) (found int, err error) 
 				continue
 			}
 			st.add(b.Position.class, b.Position.size, 0)
-			if err := t.hold(b.Position.seq, 0); err != nil {
+			if err := t.hold(b.Position.seq, min(info.attempts, 1)); err != nil {
 				return err
 			}
 		}

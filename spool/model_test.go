@@ -429,7 +429,7 @@ func take(jobs *[]*job, p spool.Position) *job {
 
 func (m *model) retryDead(t *rapid.T) {
 	found := m.exhume(t, m.s.RetryDead, func(j *job) {
-		j.attempts, j.reason, j.retried = 0, "", true
+		j.attempts, j.reason, j.retried = min(j.attempts, 1), "", true
 		m.pending = append(m.pending, j)
 	})
 	m.retried += int64(found)
