@@ -34,6 +34,7 @@ func specs(now time.Time) []spec {
 		{name: "at", opts: []asynq.Option{asynq.ProcessAt(now.Add(2*time.Hour + 700*time.Millisecond))}},
 		{name: "past", opts: []asynq.Option{asynq.ProcessAt(now.Add(-time.Hour))}},
 		{name: "group", opts: []asynq.Option{asynq.Group("g1")}},
+		{name: "group past", opts: []asynq.Option{asynq.Group("g3"), asynq.ProcessAt(now.Add(-time.Hour))}},
 		{name: "group in", opts: []asynq.Option{asynq.Group("g2"), asynq.ProcessIn(time.Hour)}},
 	}
 	extras := []spec{
