@@ -9,13 +9,10 @@ import (
 	"github.com/jobspool/jobspool/spool"
 )
 
-// drain waits until nothing is left of what is spooled now. Where ctx has ended already it
-// does not look for dead owners: there would be no time for what they left.
+// drain waits until nothing is left of what is spooled now. It looks for dead owners even
+// where ctx has ended already: else it could not say that nothing is left.
 func (r *replayer) drain(ctx context.Context) error {
-	var adoptErr error
-	if ctx.Err() == nil {
-		adoptErr = r.adoptDead()
-	}
+	adoptErr := r.adoptDead()
 	mark, err := r.p.spool.Mark()
 	if err != nil {
 		return drainError(err, adoptErr)

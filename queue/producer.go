@@ -81,7 +81,7 @@ func New(cfg Config) (*Producer, error) {
 // It waits for what may pass until ctx ends: an outage, a Redis without room, a disk that
 // fails, a job that Redis does not answer. Its error says what is left and why, and wraps
 // that of ctx, or [ErrClosed] after Close. Dead letters and what cannot be read count as
-// left. A ctx that has ended already makes it adopt nothing and wait for nothing. A disk
+// left. With a ctx that has ended already it adopts and waits for nothing. A disk
 // that does not answer may hold it up for twice Config.Spool.Timeout, whatever ctx says,
 // and is an error.
 func (p *Producer) Drain(ctx context.Context) error {

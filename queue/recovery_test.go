@@ -248,7 +248,7 @@ func clusterDown(s *scene) {
 // loading restarts a server that has much to load.
 func loading(s *scene) {
 	pipe := s.rdb.Pipeline()
-	for i := range 10_000 {
+	for i := range 4_000 { // two seconds and more: a sleep of the server's for each
 		pipe.Set(context.Background(), fmt.Sprint("filler", i), strings.Repeat("x", 1000), 0)
 	}
 	must(s, second(pipe.Exec(context.Background())))
