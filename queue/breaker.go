@@ -38,6 +38,8 @@ type outage struct {
 	since time.Time
 	cause string
 
+	unanswered bool // it began with an attempt that got no answer
+
 	// ofJobs: Redis takes other writes to the queue, so that only a job of the queue
 	// can show that it is over.
 	ofJobs bool

@@ -2,8 +2,10 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,7 +25,10 @@ func (e unsentError) Timeout() bool { return timedOut(e.err) }
 // go-redis would log a line for each, and after some of them open a breaker of its own,
 // which answers with the old error for up to a second after Redis is back (H17). It also
 // ends dials that go on in the background when the client is closed.
-type dialHook struct{ closing context.Context } //nolint:containedctx // ends with the client
+type dialHook struct {
+	closing context.Context //nolint:containedctx // ends with the client
+	epoch   *atomic.Int64   // of the client's connections
+}
 
 // DialHook is part of redis.Hook.
 func (h dialHook) DialHook(next redis.DialHook) redis.DialHook {
@@ -31,11 +36,12 @@ func (h dialHook) DialHook(next redis.DialHook) redis.DialHook {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(h.closing, cancel)() //nolint:contextcheck // two ends, one context
+		born := age{h.epoch.Load(), h.epoch}
 		conn, err := next(ctx, network, addr)
 		if err != nil {
 			return failedConn{unsentError{err}}, nil
 		}
-		return newSocket(conn), nil
+		return newSocket(conn, born), nil
 	}
 }
 
@@ -74,6 +80,7 @@ const largeBytes = 64 << 10
 // and two of the deadlines are the same.
 type socket struct {
 	net.Conn
+	age
 	raw syscall.RawConn
 
 	answered time.Time // when it was last read from
@@ -85,14 +92,14 @@ type socket struct {
 // than being in doubt.
 const lively = time.Millisecond
 
-// newSocket wraps a connection if it is a plain socket.
-func newSocket(conn net.Conn) net.Conn {
+// newSocket wraps a connection.
+func newSocket(conn net.Conn, born age) net.Conn {
 	if c, ok := conn.(syscall.Conn); ok {
 		if raw, err := c.SyscallConn(); err == nil {
-			return &socket{Conn: conn, raw: raw}
+			return &socket{Conn: conn, age: born, raw: raw}
 		}
 	}
-	return conn
+	return veiled{conn, born}
 }
 
 func (s *socket) Read(b []byte) (int, error) {
@@ -155,6 +162,9 @@ func (s *socket) lives() bool {
 
 // SyscallConn is what go-redis looks into the socket with.
 func (s *socket) SyscallConn() (syscall.RawConn, error) {
+	if s.over() {
+		return nil, errOver
+	}
 	if s.lives() {
 		return livelySocket{s.raw}, nil
 	}
@@ -165,6 +175,31 @@ func (s *socket) SyscallConn() (syscall.RawConn, error) {
 type livelySocket struct{ syscall.RawConn }
 
 func (livelySocket) Read(func(fd uintptr) bool) error { return nil }
+
+// age is the epoch in which a connection was dialled. When it is over the connection may lead
+// nowhere: go-redis, which looks into each before it uses it again, is told that it is dead.
+type age struct {
+	born int64
+	now  *atomic.Int64
+}
+
+var errOver = errors.New("queue: a connection of before an outage")
+
+func (a age) over() bool { return a.now.Load() != a.born }
+
+// veiled is a connection into whose socket nobody can look, for example one of TLS.
+type veiled struct {
+	net.Conn
+	age
+}
+
+// SyscallConn lets go-redis know when the epoch is over.
+func (v veiled) SyscallConn() (syscall.RawConn, error) {
+	if v.over() {
+		return nil, errOver
+	}
+	return livelySocket{}, nil
+}
 
 // lastWordsError is the reply of a Redis that has closed the connection upon a command. It
 // belongs to the last command written, which of several nobody can tell.

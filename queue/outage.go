@@ -25,7 +25,9 @@ func (p *Producer) failed(at pass, hasty bool, err error, n *notes) {
 		return
 	}
 	var silent silentError
-	o := outage{since: time.Now(), cause: err.Error(), ofJobs: c == odd || errors.As(err, &silent)}
+	o := outage{
+		since: time.Now(), cause: err.Error(), unanswered: c == inDoubt, ofJobs: c == odd || errors.As(err, &silent),
+	}
 	if !b.failed(generation, hasty, o) {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -148,11 +149,7 @@ func recoverFrom(t *testing.T, kind recovery) {
 	if st := p.Stats(); len(sizes()) == 0 || st.Replayed+st.AlreadyThere < 2000 || st.Dead > 0 {
 		t.Errorf("%v: %+v", sizes(), st)
 	}
-	if s.cluster != nil {
-		all.wantOnce(t, s.cluster)
-	} else {
-		all.wantOnce(t, s.rdb)
-	}
+	all.wantOnce(t, s.admin())
 	closeProducer(t, p)
 }
 
@@ -178,16 +175,12 @@ func (s *scene) hold(p *queue.Producer, cause string) {
 // there.
 func (s *scene) first(p *queue.Producer) time.Duration {
 	s.Helper()
-	var rdb redis.UniversalClient = s.rdb
-	if s.cluster != nil {
-		rdb = s.cluster
-	}
 	st := p.Stats()
 	before := st.Replayed + st.AlreadyThere
 	eventually(s, "Redis takes writes", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		return rdb.Set(ctx, "{default}x", 1, 0).Err() == nil
+		return s.admin().Set(ctx, "{default}x", 1, 0).Err() == nil
 	})
 	began := time.Now()
 	for end := began.Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
@@ -196,6 +189,76 @@ func (s *scene) first(p *queue.Producer) time.Duration {
 		}
 	}
 	return patience
+}
+
+// TestStrandedConnections: what leads to Redis no more, and does not say so, is not used after
+// an outage has begun, neither for tries nor for jobs.
+func TestStrandedConnections(t *testing.T) {
+	t.Parallel()
+	for name, make := range map[string]func(*scene, redistest.Options){
+		"plain": behindProxy, "TLS": behindProxyWithTLS, "cluster": inClusterBehindProxy,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &scene{T: t}
+			make(s, redistest.Options{})
+			p := newProducer(t, queue.Config{Redis: s.opt, SpoolDir: t.TempDir(), EnqueueTimeout: 500 * time.Millisecond})
+			must(t, p.Ping())
+			all, dials := newTally(), p.Dials()
+			s.proxy.Latency(20 * time.Millisecond) // so that callers need connections of their own
+			var crowd sync.WaitGroup
+			for range 8 {
+				crowd.Go(func() { all.enqueue(t, p, "default", nil) })
+			}
+			crowd.Wait()
+			s.proxy.Latency(0)
+			if n := dials(); n < 5 {
+				t.Fatalf("%d connections: the test shows nothing", n)
+			}
+			s.proxy.Strand()
+			if where := all.enqueue(t, p, "default", nil); where != queue.InDoubt {
+				t.Fatal(where)
+			}
+			began := time.Now()
+			eventually(t, "the outage ends", func() bool { return p.Stats().State == queue.StateUp })
+			t.Logf("%s: the outage ended after %v", t.Name(), time.Since(began).Round(time.Millisecond))
+			if d := time.Since(began); d > 5*time.Second {
+				t.Errorf("the outage ended after %v", d)
+			}
+			for range 50 {
+				if where := all.enqueue(t, p, "default", nil); where != queue.InRedis {
+					t.Fatal(where)
+				}
+			}
+			drain(t, p)
+			all.wantOnce(t, s.admin())
+			if st := p.Stats(); st.Outages != 1 || st.InDoubt != 1 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+// admin is a client with all rights, of what the jobs are for.
+func (s *scene) admin() redis.UniversalClient {
+	if s.cluster != nil {
+		return s.cluster
+	}
+	return s.rdb
+}
+
+func behindProxyWithTLS(s *scene, o redistest.Options) {
+	o.TLS = redistest.NewTLS(s)
+	s.r = redistest.Run(s, o)
+	s.proxy = redistest.NewProxy(s, s.r.Addr())
+	s.rdb = keep(s, &redis.Options{Addr: s.r.Addr(), TLSConfig: o.TLS.ClientConfig()})
+	s.opt = asynq.RedisClientOpt{Addr: s.proxy.Addr(), TLSConfig: o.TLS.ClientConfig()}
+}
+
+func inClusterBehindProxy(s *scene, o redistest.Options) {
+	c := redistest.RunCluster(s, redistest.ClusterOptions{Proxied: true, Node: o})
+	s.proxy, s.opt = c.Proxies()[0], clusterOf(c)
+	s.rdb = client(s, c.Nodes()[0].Addr()) // past the proxy: the cluster has one server only
 }
 
 func oneServer(s *scene, o redistest.Options) {

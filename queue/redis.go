@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -48,6 +49,10 @@ func (o clientOpt) MakeRedisClient() any { return o.client }
 type lifetime struct {
 	connected func()          // called for each new one, before any command of ours
 	closing   context.Context //nolint:containedctx // its end is that of all dials
+
+	// made is told of each client of one server, and how to end the epoch of its
+	// connections, see age.
+	made func(client redis.UniversalClient, epoch *atomic.Int64)
 }
 
 // connect returns a client of the Producer's own and the target's name, which
@@ -123,7 +128,9 @@ func connectServer(o *redis.Options, l lifetime) (redis.UniversalClient, string,
 
 // hooked gives a client of one server the hook for dials.
 func (l lifetime) hooked(c *redis.Client) *redis.Client {
-	c.AddHook(dialHook{l.closing})
+	epoch := &atomic.Int64{}
+	c.AddHook(dialHook{l.closing, epoch})
+	l.made(c, epoch)
 	return c
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -49,6 +50,8 @@ type sender struct {
 	known    sync.Map      // queue -> time before which it needs no registration
 	knownFor time.Duration // for how long a registration is known to be there
 
+	epochs sync.Map // client of one server -> *atomic.Int64, see age
+
 	shared *coalescer // of the one server there is
 	queues sync.Map   // Cluster: queue -> *coalescer, so that a dead server holds up its own queues only
 }
@@ -80,7 +83,12 @@ func (s *sender) live(ctx context.Context, cmd command) result {
 }
 
 // lifetime is what the sender wants to know of its client's connections, and has to say.
-func (s *sender) lifetime() lifetime { return lifetime{connected: s.forget, closing: s.closing} }
+func (s *sender) lifetime() lifetime {
+	return lifetime{
+		connected: s.forget, closing: s.closing,
+		made: func(client redis.UniversalClient, epoch *atomic.Int64) { s.epochs.Store(client, epoch) },
+	}
+}
 
 // close closes the client, with all that is going on.
 func (s *sender) close() error {

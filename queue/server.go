@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -47,6 +48,18 @@ func (s *sender) serverOf(ctx context.Context, key string) (redis.UniversalClien
 		return nil, unsentError{err}
 	}
 	return node, nil
+}
+
+// renew has the commands of now on go over new connections to a queue's server. Those that
+// there are may lead nowhere without anybody knowing, and it takes long to find out of each.
+func (s *sender) renew(ctx context.Context, queue string) {
+	server, err := s.server(ctx, queue)
+	if err != nil {
+		return
+	}
+	if epoch, ok := s.epochs.Load(server); ok {
+		epoch.(*atomic.Int64).Add(1)
+	}
 }
 
 // moved reports whether the error says that the slot has gone to another server, which

@@ -55,6 +55,7 @@ type trial struct {
 	items []item
 	dead  []settlement // records that nobody can send
 
+	silent   bool // the one before got no answer, then this one
 	batch    *batch
 	answered bool // Redis took a write
 	over     bool
@@ -117,7 +118,7 @@ func (ts *trials) again(t *trial, now time.Time) {
 	if !open {
 		return
 	}
-	next := &trial{b: t.b, at: t.at.Add(pause()), heads: 1}
+	next := &trial{b: t.b, at: t.at.Add(pause()), heads: 1, silent: t.silent}
 	if next.at.Before(now) {
 		next.at = now
 	}
@@ -182,12 +183,16 @@ func (r *replayer) try(t *trial) {
 	ctx, cancel := context.WithTimeout(r.ctx, tryTimeout)
 	defer cancel()
 	r.p.sender.refresh(ctx)
+	o, _ := t.b.current()
+	if (o.unanswered || t.silent) && !o.ofJobs {
+		r.p.sender.renew(ctx, r.probeQueue(t.b))
+	}
+	t.silent = false
 	t.batch = r.replay(ctx, t.items)
 	if len(t.batch.delivered) > 0 {
 		t.answered, t.over = true, true
 		return
 	}
-	o, _ := t.b.current()
 	own, ofJobs := false, false
 	for _, u := range t.batch.left {
 		switch class := classify(u.err); {
@@ -200,7 +205,8 @@ func (r *replayer) try(t *trial) {
 			return // it lasts
 		}
 	}
-	t.answered = r.p.sender.probe(ctx, r.probeQueue(t.b)) == nil
+	err := r.p.sender.probe(ctx, r.probeQueue(t.b))
+	t.answered, t.silent = err == nil, err != nil && classify(err) == inDoubt
 	// What is a record's own error may be all that there was.
 	t.over = t.answered && !ofJobs && (!o.ofJobs || own)
 }
