@@ -33,8 +33,8 @@ func (p *Producer) Turns(d time.Duration) (n int) {
 	}
 }
 
-// Tries returns a function that returns how many commands and pipelines were sent since, or
-// were to be.
+// Tries returns a function that returns how often jobs or probes were sent since, or were to
+// be.
 func (p *Producer) Tries() func() int64 {
 	h := &tryCount{}
 	p.onServers(h)
@@ -43,18 +43,24 @@ func (p *Producer) Tries() func() int64 {
 
 type tryCount struct{ n atomic.Int64 }
 
+func (h *tryCount) count(cmd redis.Cmder) {
+	if name := cmd.Name(); name == "evalsha" || name == "eval" || name == "set" {
+		h.n.Add(1)
+	}
+}
+
 func (*tryCount) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (h *tryCount) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		h.n.Add(1)
+		h.count(cmd)
 		return next(ctx, cmd)
 	}
 }
 
 func (h *tryCount) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		h.n.Add(1)
+		h.count(cmds[0])
 		return next(ctx, cmds)
 	}
 }

@@ -1,7 +1,6 @@
 package queue_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -174,26 +173,4 @@ func TestDeadlinePassedInTheSpool(t *testing.T) {
 			wantDead(t, dir, "its deadline passed while it was spooled")
 		}
 	}
-}
-
-// TestReplicaThatIsPromoted writes to a replica, which is an outage until it is a master.
-func TestReplicaThatIsPromoted(t *testing.T) {
-	t.Parallel()
-	master := redistest.Run(t, redistest.Options{})
-	r := redistest.Run(t, redistest.Options{})
-	rdb := client(t, r.Addr())
-	host, port, _ := strings.Cut(master.Addr(), ":")
-	must(t, rdb.Do(t.Context(), "REPLICAOF", host, port).Err())
-	eventually(t, "it is a replica", func() bool { return rdb.Set(context.Background(), "x", 1, 0).Err() != nil })
-	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir()})
-	ids := enqueue(t, p, 100)
-	if st := p.Stats(); st.State != queue.StateOutage || st.InDoubt != 0 {
-		t.Errorf("%+v", st)
-	}
-	must(t, rdb.Do(t.Context(), "REPLICAOF", "no", "one").Err())
-	promoted := time.Now()
-	eventually(t, "the first job", func() bool { return p.Stats().Replayed > 0 })
-	t.Logf("the first job came after %v", time.Since(promoted))
-	drain(t, p)
-	wantOnce(t, pendingIDs(t, r.Addr()), ids)
 }

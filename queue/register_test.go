@@ -116,3 +116,85 @@ func TestQueueIsRegisteredAgainAfterAFailover(t *testing.T) {
 		t.Error("not registered")
 	}
 }
+
+// TestAReplayRegistersAQueueAgain: Redis comes back without its data, or another one in its
+// place, and nobody enqueues any more.
+func TestAReplayRegistersAQueueAgain(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(t *testing.T, r *redistest.Server, proxy *redistest.Proxy) (back func() *redistest.Server){
+		"restarted": func(t *testing.T, r *redistest.Server, _ *redistest.Proxy) func() *redistest.Server {
+			t.Helper()
+			must(t, r.Kill())
+			return func() *redistest.Server {
+				must(t, r.Restart())
+				return r
+			}
+		},
+		"FLUSHALL": func(t *testing.T, r *redistest.Server, _ *redistest.Proxy) func() *redistest.Server {
+			t.Helper()
+			rdb := client(t, r.Addr())
+			must(t, rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
+			return func() *redistest.Server {
+				must(t, rdb.FlushAll(t.Context()).Err())
+				must(t, rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
+				return r
+			}
+		},
+		"failover to an empty server": func(t *testing.T, _ *redistest.Server, proxy *redistest.Proxy) func() *redistest.Server {
+			t.Helper()
+			proxy.Refuse()
+			proxy.Cut()
+			return func() *redistest.Server {
+				other := redistest.Run(t, redistest.Options{})
+				proxy.SetTarget(other.Addr())
+				proxy.Accept()
+				return other
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := redistest.Run(t, redistest.Options{})
+			proxy := redistest.NewProxy(t, r.Addr())
+			p := newProducer(t, queue.Config{Redis: server(proxy.Addr()), SpoolDir: t.TempDir()}).RegisterEvery(time.Hour)
+			enqueue(t, p, 1)
+			if !registered(t, client(t, r.Addr())) {
+				t.Fatal("not registered at first")
+			}
+			back := lose(t, r, proxy)
+			ids := enqueue(t, p, 100)
+			if st := p.Stats(); st.State != queue.StateOutage {
+				t.Fatalf("%+v", st)
+			}
+			r = back()
+			drain(t, p)
+			if !registered(t, client(t, r.Addr())) {
+				t.Error("not registered")
+			}
+			wantOnce(t, pendingIDs(t, r.Addr()), ids)
+		})
+	}
+}
+
+// TestALongReplayRegistersAQueueAgain has Redis emptied in the middle, which nobody notices.
+func TestALongReplayRegistersAQueueAgain(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	must(t, r.Kill())
+	p := newProducer(t, queue.Config{
+		Redis: server(r.Addr()), SpoolDir: t.TempDir(), Replay: queue.ReplayConfig{Rate: 1000},
+	}).RegisterEvery(200 * time.Millisecond)
+	must(t, second(p.EnqueueBatch(t.Context(), batchOf(100_000))))
+	must(t, r.Restart())
+	rdb := client(t, r.Addr())
+	listed := func() bool { return rdb.SIsMember(t.Context(), "asynq:queues", "default").Val() }
+	eventually(t, "registered", listed)
+	must(t, rdb.FlushAll(t.Context()).Err())
+	eventually(t, "registered again", listed)
+	if !registered(t, rdb) {
+		t.Error("not registered")
+	}
+	if st := p.Stats(); st.Pending == 0 || st.Outages != 1 {
+		t.Errorf("%+v", st)
+	}
+}
