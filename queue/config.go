@@ -144,7 +144,8 @@ type ReplayConfig struct {
 	// waits for room. With its memory full Redis takes no job out of a queue either, so
 	// workers could not make room (asynq needs writes for that). Zero means
 	// DefaultMaxMemory. Negative means that replay never waits. It needs Redis's INFO;
-	// without, and without a maxmemory, replay does not wait.
+	// without, and without a maxmemory, replay does not wait. A Redis that is a cache too,
+	// and always full of what it may evict, needs a negative one.
 	MaxMemory float64
 
 	// DeliverLate sends jobs whose deadline passed while they were spooled. A worker fails
