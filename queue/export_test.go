@@ -20,13 +20,9 @@ func (p *Producer) RegisterEvery(d time.Duration) *Producer {
 
 // Turns counts how often the replayer looks for something to do within d.
 func (p *Producer) Turns(d time.Duration) (n int) {
-	r := p.replayer
 	for end := time.After(d); ; n++ {
-		r.mu.Lock()
-		stepped := r.stepped
-		r.mu.Unlock()
 		select {
-		case <-stepped:
+		case <-p.replayer.nextStep():
 		case <-end:
 			return n
 		}

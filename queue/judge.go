@@ -26,7 +26,7 @@ func (r *replayer) judge(ctx context.Context, it item, res result) (o spool.Outc
 	switch {
 	case res.verdict == enqueued:
 		return spool.Delivered, "", nil
-	case res.verdict != conflict && res.verdict != duplicate:
+	case !res.taken():
 		return spool.Dead, fmt.Sprintf("a script returned %d", res.verdict), nil
 	case res.verdict == duplicate:
 		holder, err := r.p.sender.lockHolder(ctx, j.Lock)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+
+	"github.com/jobspool/jobspool/queue/internal/compose"
 )
 
 // Probe proves that Redis takes writes, as [Producer.Ping] does, without a
@@ -39,5 +41,5 @@ func (s *sender) probe(ctx context.Context, queue string) error {
 	if err != nil {
 		return scrub(err)
 	}
-	return scrub(server.Set(ctx, "asynq:{"+queue+"}:spool:probe", 1, probeTTL).Err())
+	return scrub(server.Set(ctx, compose.QueuePrefix(queue)+"spool:probe", 1, probeTTL).Err())
 }

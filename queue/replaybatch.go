@@ -23,8 +23,8 @@ type batch struct {
 	sent        map[*breaker]int // commands by what fails together
 	settlements []settlement
 	delivered   map[string]bool // queues in which Redis took a job
-	left        []trouble       // records that are pending still
 	half        []trouble       // records that Redis refuses for what an earlier attempt may have left
+	left        []trouble       // records that are pending still
 	err         error           // the first of those, but for errUnclear
 }
 

@@ -7,19 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-
-	"github.com/jobspool/jobspool/spool/internal/pages"
 )
 
 const (
-	segmentSuffix = ".seg"
-
 	// fillPercent packs pages: records only ever arrive at the end.
 	fillPercent = 0.95
 
@@ -59,15 +54,6 @@ type segment struct {
 	header header       // as first read
 	blocks blocks       // of file; changed under update as well
 	tail   tail         // guarded by Spool.active
-}
-
-func segmentName(first uint64) string { return fmt.Sprintf("%016x%s", first, segmentSuffix) }
-
-// firstOf is the inverse of segmentName.
-func firstOf(path string) (first uint64, ok bool) {
-	name := filepath.Base(path)
-	_, err := fmt.Sscanf(name, "%016x"+segmentSuffix, &first)
-	return first, err == nil && name == segmentName(first)
 }
 
 // newSegment returns a segment that counts in claiming for as long as it has claims.
@@ -356,52 +342,4 @@ func (s *segment) closeLocked(abandon bool) error {
 // remove closes the segment and unlinks it.
 func (s *segment) remove() error {
 	return errors.Join(s.close(), os.Remove(s.path))
-}
-
-// checkPages returns an error for a file that bbolt must not open.
-func checkPages(path string) error {
-	return withPages(path, check)
-}
-
-func check(f *pages.File) error {
-	err := f.Check()
-	if err == nil {
-		err = f.Stale()
-	}
-	if err == nil {
-		err = f.Trees(bucketRecords, bucketTwins)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	return nil
-}
-
-// withPages runs fn with a file that is read without bbolt and without a memory map.
-func withPages(path string, fn func(*pages.File) error) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	fi, err := f.Stat()
-	if err == nil {
-		err = fn(pages.Open(f, fi.Size()))
-	}
-	return errors.Join(err, f.Close())
-}
-
-// listSegments returns the paths of the segments in an owner's directory, oldest
-// first: the names are numbers of fixed width.
-func listSegments(dir string) ([]string, error) {
-	files, err := os.ReadDir(dir) // sorted by name
-	if err != nil {
-		return nil, err
-	}
-	var paths []string
-	for _, f := range files {
-		if strings.HasSuffix(f.Name(), segmentSuffix) && !strings.HasPrefix(f.Name(), hiddenPrefix) {
-			paths = append(paths, filepath.Join(dir, f.Name()))
-		}
-	}
-	return paths, nil
 }
