@@ -62,13 +62,6 @@ func (fs *flows) enter(class string, next uint64) int {
 	return len(*fs) - 1
 }
 
-// awaits reports whether a record of a class, which is neither held nor dead, is pending.
-// One of a flow that is not known was appended after these were counted.
-func (fs flows) awaits(class string, seq uint64) bool {
-	i := fs.of(class)
-	return i < 0 || seq >= fs[i].watermark
-}
-
 // low returns the number below which all records are settled but for held and dead, next
 // at most; high the one from which none is.
 func (fs flows) low(next uint64) uint64 {

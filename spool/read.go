@@ -143,7 +143,7 @@ func awaits(st *state, k, v []byte, tie func(uint64) uint32) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("record %d: %w", seq, err)
 	}
-	return st.Flows.awaits(r.Class, seq), nil
+	return st.awaits(r.Class, seq), nil
 }
 
 // taker makes entries of records up to a count and, but for the first, a size.

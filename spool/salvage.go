@@ -187,7 +187,7 @@ func (v *salvaged) fate(seq uint64, class string) fate {
 	switch {
 	case seq >= v.state.Next && v.exact: // was never acknowledged; an older state does not know
 		return settled
-	case isHeld || v.awaits(seq, class):
+	case isHeld || v.state.awaits(class, seq):
 		return pending
 	case isDead:
 		return dead
@@ -195,11 +195,6 @@ func (v *salvaged) fate(seq uint64, class string) fate {
 		return dead // reasonUncertain
 	}
 	return settled
-}
-
-// awaits reports whether a record is pending as the watermarks tell.
-func (v *salvaged) awaits(seq uint64, class string) bool {
-	return seq >= v.state.Next || v.state.Flows.awaits(class, seq)
 }
 
 // rescue writes a segment with what is worth keeping, under the same sequence numbers.
@@ -282,7 +277,7 @@ func (r *rescue) keep(seq uint64, size int, rec Record) {
 		r.first, r.st.Oldest = seq, at
 	}
 	r.st.Held++
-	if r.state != nil && seq < r.state.Next && r.awaits(seq, class) {
+	if r.state != nil && seq < r.state.Next && r.state.awaits(class, seq) {
 		r.tail++
 	}
 	if _, ok := r.held[seq]; !ok {

@@ -677,3 +677,40 @@ func TestAppendGoesOnInANewSegment(t *testing.T) {
 		})
 	}
 }
+
+// TestDeadLettersOfAFlowWithNothingElseStayDead salvages a segment in which one flow has
+// dead letters only.
+func TestDeadLettersOfAFlowWithNothingElseStayDead(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, spool.Options{Dir: dir})
+	mustAppend(t, s, slices.Concat(of("a", 0, 3), of("b", 0, 2), of("c", 0, 1))...)
+	give(t, s, spool.Dead, readOn(t, s.Reader("b"), 2)...)
+	closeSpool(t, s)
+	path := segmentFiles(t, dir)[0]
+	for salvaged := range 2 {
+		id := fmt.Sprint(salvaged) // one of a is lost each time, in all its copies
+		writeFile(t, path, bytes.ReplaceAll(readFile(t, path), []byte("a "+id), []byte("x "+id)))
+		s = open(t, spool.Options{Dir: dir})
+		mustAdopt(t, s, 4-salvaged)
+		if _, err := s.Read(10, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		if st := s.Stats(); st.Quarantined != 1 || st.DeadLetters != 2 || st.Pending != 3-salvaged {
+			t.Fatalf("salvaged %d times: %+v", salvaged+1, st)
+		}
+		closeSpool(t, s)
+	}
+	s = open(t, spool.Options{Dir: dir})
+	mustAdopt(t, s, 2)
+	letters, _, err := s.DeadLetters("", 10)
+	if err != nil || len(letters) != 2 {
+		t.Fatal(letters, err)
+	}
+	if n, err := s.RetryDead(letters[0].Position, letters[1].Position); err != nil || n != 2 {
+		t.Fatal(n, err)
+	}
+	wantInOrder(t, replay(t, s, 1, "b"), "b", 2)
+	if got := drain(t, s); len(got) != 2 {
+		t.Error(got)
+	}
+}

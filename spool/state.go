@@ -63,6 +63,13 @@ func (st *state) pending() int { return int(st.Flows.pending()) }
 // allHeld reports whether every record that is pending is held.
 func (st *state) allHeld() bool { return st.Flows.pending() == st.Held }
 
+// awaits reports whether a record is pending as the watermarks tell; those that are held
+// are as well. After a salvage a flow of which nothing was pending is not counted.
+func (st *state) awaits(class string, seq uint64) bool {
+	i := st.Flows.of(class)
+	return seq >= st.Next || i >= 0 && seq >= st.Flows[i].watermark
+}
+
 // empty reports whether nothing in the segment needs to be kept.
 func (st *state) empty() bool { return st.pending() == 0 && st.Counts[Dead] == 0 }
 

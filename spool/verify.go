@@ -191,7 +191,7 @@ func (v *verifier) records(t ties, st *state, held, dead map[uint64]bool) {
 			v.problem(fmt.Errorf("record %d: %w", seq, err))
 			return true
 		}
-		pending := st.Flows.awaits(r.Class, seq) || held[seq]
+		pending := st.awaits(r.Class, seq) || held[seq]
 		if pending {
 			pendingBytes += uint64(len(b))
 			byFlow[st.Flows.of(r.Class)]++
