@@ -72,9 +72,9 @@
 // # Replay
 //
 // Queues take turns, by Config.Replay.Weights; within a queue the oldest go first. The
-// replayer sends pipelines of 1, then 16, 128 and 500 records, reads and composes the next
-// while one is on its way, and commits what became of each batch before it sends the next:
-// a crash re-sends at most one batch, under the same ids. What Redis answers decides:
+// replayer sends pipelines of 1, then 16, 128 and 500 records. While one is on its way, the
+// next is read and composed, and what became of the one before is committed: a crash
+// re-sends at most those two, under the same ids. What Redis answers decides:
 //
 //	enqueued                               delivered
 //	id taken, and this package minted it   already there

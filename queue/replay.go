@@ -23,14 +23,15 @@ const (
 	diskPause = time.Second
 )
 
-// replayer sends what is spooled. One goroutine reads, sends and settles batch after
-// batch; beside it, the next batch is read and composed while one is on its way, and
-// outages are tried for their end.
+// replayer sends what is spooled. One goroutine sends batch after batch; beside it, the next
+// one is read and composed, the one before is settled, and outages are tried for their end.
 //
-//	read and compose ──┐ next batch ┌── read and compose ──┐
-//	                   send ── settle                      send ── settle
+//	read and compose 2 │ read and compose 3 │ read and compose 4
+//	send 1             │ send 2             │ send 3
+//	                   │ settle 1           │ settle 2
 //
-// A batch is settled before the next is sent: a crash sends again at most one.
+// So a crash sends again at most two batches: what was on its way, and the one before if its
+// commit, which takes a small part of the time, had not ended.
 type replayer struct {
 	p         *Producer
 	ctx       context.Context //nolint:containedctx // ends the goroutines; set once by newReplayer
@@ -38,7 +39,7 @@ type replayer struct {
 	ended     chan struct{}
 	wake      chan struct{}          // capacity 1
 	draining  atomic.Int64           // running Drain calls
-	older     atomic.Bool            // adopted since the last look: they come before what was read
+	reread    atomic.Bool            // what was read ahead is to be read again
 	lastQueue atomic.Pointer[string] // in whose slot to probe for all
 
 	backlog  *backlog
@@ -51,9 +52,10 @@ type replayer struct {
 
 	silent int // records in a row that were passed over for want of an answer
 
-	// unsettled are outcomes whose commit failed. They are committed before
-	// anything else is sent: this process never sends those records again.
-	unsettled []settlement
+	// unsettled are outcomes that are being committed, or whose commit failed. Then nothing
+	// else is sent before they are: this process never sends those records again.
+	unsettled  []settlement
+	committing chan error // of the commit of them that goes on; nil: none does
 
 	adopted                      time.Time
 	adoptErr, readErr, settleErr string // what was last complained of
@@ -96,23 +98,33 @@ func (r *replayer) run() {
 	defer r.trials.running.Wait()
 	defer r.discard()
 	for r.ctx.Err() == nil {
-		if time.Since(r.adopted) >= adoptEvery {
-			r.adopt()
-		}
-		if r.older.Swap(false) {
-			r.discard()
-		}
-		var n notes
-		wait := diskPause
-		err := r.tryOutages(&n)
-		if err == nil {
-			wait, err = r.step(&n)
-		}
-		r.deferring.Store(int64(len(r.deferred)))
-		r.p.deliver(n)
-		r.finish(err)
-		r.sleep(wait)
+		r.sleep(r.turn())
 	}
+	var n notes
+	_ = r.settled(&n) // complained of
+	r.p.deliver(n)
+}
+
+// turn does what is due, and returns how long there is nothing more to do.
+func (r *replayer) turn() (wait time.Duration) {
+	if time.Since(r.adopted) >= adoptEvery {
+		r.adopt()
+	}
+	var n notes
+	wait = diskPause
+	err := r.tryOutages(&n)
+	if err == nil {
+		wait, err = r.step(&n)
+	}
+	if wait > 0 && r.committing != nil { // nothing is sent beside
+		if failed := r.settled(&n); failed != nil {
+			wait, err = diskPause, failed
+		}
+	}
+	r.deferring.Store(int64(len(r.deferred)))
+	r.p.deliver(n)
+	r.finish(err)
+	return wait
 }
 
 // idle is the wait where there is nothing to do until something happens.
@@ -150,7 +162,7 @@ func (r *replayer) adoptDead() error {
 	n, err := r.p.spool.Adopt()
 	if n > 0 {
 		r.p.cfg.Logger.Info("queue: adopted jobs of dead processes", "jobs", n)
-		r.older.Store(true)
+		r.reread.Store(true)
 	}
 	return err
 }

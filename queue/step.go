@@ -8,24 +8,24 @@ import (
 	"github.com/jobspool/jobspool/spool"
 )
 
-// step sends one batch of what no outage stops, and settles it. It returns how long there
+// step sends one batch of what no outage stops, and begins to settle it. It returns how long there
 // is nothing more to do, zero if there may be something, and what stood in the way.
 func (r *replayer) step(n *notes) (wait time.Duration, err error) {
 	r.guard.expire(time.Now())
-	if len(r.unsettled) > 0 {
-		return r.afterDisk(r.settle(nil, n))
+	if r.deferred.release(time.Now()) {
+		r.reread.Store(true)
+	}
+	if err := r.refresh(n); err != nil {
+		return diskPause, err
 	}
 	if all := r.p.breakers.shared; all != nil && all.open() {
 		return idle, nil
 	}
-	if r.deferred.release(time.Now()) {
-		r.discard()
-	}
 	d := r.take()
 	r.complain(&r.readErr, "queue: the spool cannot be read", d.err)
 	if d.err != nil {
-		r.discard()
-		return r.afterDisk(d.err)
+		r.reread.Store(true)
+		return diskPause, d.err
 	}
 	r.cut(d)
 	if wait := r.pace.wait(len(d.items), time.Now()); wait > 0 {
@@ -38,18 +38,24 @@ func (r *replayer) step(n *notes) (wait time.Duration, err error) {
 	return r.send(d, n)
 }
 
-// afterDisk gives a disk that fails a rest.
-func (r *replayer) afterDisk(err error) (time.Duration, error) {
-	if err != nil {
-		return diskPause, err
+// refresh gives up what was read ahead, if it is to be read again. What is not settled will
+// be.
+func (r *replayer) refresh(n *notes) error {
+	if !r.reread.Load() {
+		return nil
 	}
-	return 0, nil
+	if err := r.settled(n); err != nil {
+		return err
+	}
+	r.reread.Store(false)
+	r.discard()
+	return nil
 }
 
 // nothing is the step where there is nothing that can be sent.
 func (r *replayer) nothing(d *draft) (wait time.Duration, err error) {
 	if d.left {
-		r.discard()
+		r.reread.Store(true)
 		return r.guard.due(), r.guard.err()
 	}
 	err = r.guard.err()
@@ -59,7 +65,7 @@ func (r *replayer) nothing(d *draft) (wait time.Duration, err error) {
 	return idle, err
 }
 
-// send sends a batch while the next one is read, and settles it.
+// send sends a batch while the next one is read and the one before is settled.
 func (r *replayer) send(d *draft, n *notes) (wait time.Duration, err error) {
 	r.pace.grow()
 	if !d.left {
@@ -69,16 +75,15 @@ func (r *replayer) send(d *draft, n *notes) (wait time.Duration, err error) {
 	defer cancel()
 	began, done := time.Now(), r.yield.batch()
 	b := r.replay(ctx, d.items)
-	err = r.settle(append(b.settlements, d.dead...), n)
 	done()
 	if len(b.settlements) > 0 {
 		r.silent = 0
 	}
 	r.afterTrouble(b, n)
 	if d.left || len(b.left) > 0 {
-		r.discard()
+		r.reread.Store(true)
 	}
-	if err != nil {
+	if err := r.settle(append(b.settlements, d.dead...), n); err != nil {
 		return diskPause, err
 	}
 	now := time.Now()
@@ -90,23 +95,42 @@ func (r *replayer) next() int {
 	return min(r.pace.next(r.draining.Load() > 0), r.yield.size(time.Now()))
 }
 
-// settle commits outcomes, those first whose commit failed before. It keeps the slice.
+// settle begins to commit outcomes, beside what is sent next, once the commit before has
+// ended. An error is that one's. It keeps the slice.
 func (r *replayer) settle(settlements []settlement, n *notes) error {
-	if len(r.unsettled) == 0 {
-		r.unsettled = settlements
-	} else {
+	if err := r.settled(n); err != nil {
 		r.unsettled = append(r.unsettled, settlements...)
+		return err
 	}
-	if len(r.unsettled) == 0 {
-		return nil
+	if r.unsettled = settlements; len(settlements) > 0 {
+		r.commit()
 	}
+	return nil
+}
+
+// commit begins to record what is unsettled.
+func (r *replayer) commit() {
 	outcomes := make([]spool.Settlement, len(r.unsettled))
 	for i, s := range r.unsettled {
 		outcomes[i] = s.Settlement
 	}
-	err := r.p.spool.Settle(outcomes...)
+	r.committing = make(chan error, 1)
+	go func() { r.committing <- r.p.spool.Settle(outcomes...) }()
+}
+
+// settled returns when nothing is unsettled, or with the error of the commit.
+func (r *replayer) settled(n *notes) error {
+	if len(r.unsettled) == 0 {
+		return nil
+	}
+	if r.committing == nil {
+		r.commit()
+	}
+	err := <-r.committing
+	r.committing = nil
 	r.complain(&r.settleErr, "queue: what was sent cannot be recorded, replay waits", err)
 	if err != nil {
+		r.reread.Store(true)
 		return err
 	}
 	final := 0

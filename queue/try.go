@@ -142,7 +142,10 @@ func (r *replayer) tryOutages(n *notes) (err error) {
 		}
 	}
 	for _, t := range r.trials.begin(r.p.breakers, time.Now()) {
-		if err == nil && len(r.unsettled) == 0 { // else there is only the probe
+		if err == nil {
+			err = r.settled(n)
+		}
+		if err == nil { // else there is only the probe
 			err = r.load(t)
 		}
 		r.trials.running.Go(func() {
@@ -237,7 +240,7 @@ func (r *replayer) afterTrial(t *trial, n *notes) {
 	}
 	if t.over {
 		r.p.recovered(t.b, n)
-		r.discard()
+		r.reread.Store(true)
 		if all := r.p.breakers.shared; t.b == all || all == nil {
 			r.pace.restart()
 		}
