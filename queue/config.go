@@ -151,6 +151,11 @@ type ReplayConfig struct {
 	// DeliverLate sends jobs whose deadline passed while they were spooled. A worker fails
 	// them until their retries are used up. By default they become dead letters.
 	DeliverLate bool
+
+	// Only, if not nil, says which jobs may be sent; all others stay pending, and Drain does
+	// not wait for them. It is called from goroutines of the replayer, also more than once
+	// for a job, and must be quick and safe for concurrent use. Outcome and Reason are empty.
+	Only func(JobEvent) bool
 }
 
 // Ordering says which jobs of a queue go first.

@@ -57,6 +57,7 @@ func (d *draft) read(r *replayer, count int, waiting deferrals) bool {
 	for _, e := range entries {
 		switch {
 		case waiting.defers(e.Position, d.at): // read again when it is due
+		case !r.wanted(e):
 		case r.stopped(queueOf(e.Class)):
 			d.left = true
 		default:
@@ -92,6 +93,19 @@ func (r *replayer) decode(ctx context.Context, rec spool.Record, at time.Time) (
 		return j, cmd, "asynq refuses it: " + err.Error()
 	}
 	return j, cmd, ""
+}
+
+// wanted reports whether a record may be sent at all.
+func (r *replayer) wanted(e spool.Entry) bool {
+	only := r.p.cfg.Replay.Only
+	if only == nil {
+		return true
+	}
+	j, err := readJob(e.Record)
+	if err != nil {
+		j = job{ID: e.ID, Queue: queueOf(e.Class), Type: typeOf(e.Class), At: e.At}
+	}
+	return only(j.event())
 }
 
 // stopped reports whether jobs of a queue cannot be sent now. The flow of others has

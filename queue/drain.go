@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,14 +20,19 @@ func (r *replayer) drain(ctx context.Context) error {
 	}
 	r.draining.Add(1)
 	defer r.draining.Add(-1)
+	r.reread.Store(true)
+	first := r.now().turns
+	r.pausing.forget()
 	r.poke()
 	for {
-		r.mu.Lock()
-		stepped, lastErr := r.stepped, r.lastErr
-		r.mu.Unlock()
+		at := r.now()
+		stepped, lastErr := at.stepped, at.lastErr
 		left := r.p.spool.Before(mark)
-		if left == 0 {
+		switch {
+		case left == 0, r.p.cfg.Replay.Only != nil && at.through && at.turns >= first+2:
 			return drainError(adoptErr, r.unsendable())
+		case errors.Is(lastErr, ErrPaused) && at.turns >= first+2:
+			return drainError(fmt.Errorf("%d jobs left: %w", left, ErrPaused), adoptErr)
 		}
 		select {
 		case <-stepped:

@@ -37,6 +37,10 @@ var (
 	// with speaks to Redis in a way this package does not know.
 	ErrIncompatible = compose.ErrIncompatible
 
+	// ErrPaused is wrapped by an error of Drain while replay of the SpoolDir is paused, see
+	// spool.PauseReplay. What is pending stays so.
+	ErrPaused = errors.New("queue: replay is paused")
+
 	// ErrDrainOnly is returned by Enqueue of a Producer with Config.DrainOnly.
 	ErrDrainOnly = errors.New("queue: producer only drains")
 )

@@ -34,7 +34,7 @@ func (g *gate) behind(ctx context.Context, queue string) bool {
 		return false
 	}
 	left := g.p.spool.PendingOf(queue)
-	if left == 0 || left > gateRecords || g.p.breakers.stops(queue) || g.rests(queue) {
+	if left == 0 || left > gateRecords || g.p.breakers.stops(queue) || g.rests(queue) || g.p.replayer.pausing.paused() {
 		return left > 0
 	}
 	timer := time.NewTimer(gateTime(ctx))

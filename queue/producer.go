@@ -29,6 +29,7 @@ type Producer struct {
 	gate     gate
 	live     live
 	replayer *replayer
+	socket   controlSocket
 
 	running sync.RWMutex // held shared by every running call
 	closed  bool         // guarded by running
@@ -70,7 +71,20 @@ func New(cfg Config) (*Producer, error) {
 	p.gate.p = p
 	p.replayer = newReplayer(p)
 	go p.replayer.run()
+	p.serve()
 	return p, nil
+}
+
+// serve begins to serve the admin API on a socket, for the spool command. Without it that
+// command cannot see what this Producer holds; all else works.
+func (p *Producer) serve() {
+	path := p.spool.Socket()
+	if path == "" {
+		return
+	}
+	if err := p.socket.listen(path, p.Handler(MayChange, MaySeePayloads)); err != nil {
+		p.cfg.Logger.Warn("queue: no control socket, the spool command cannot reach this process", "err", err)
+	}
 }
 
 // Drain replays now what was spooled before the call, without stopping the
@@ -131,18 +145,18 @@ const closeGrace = 500 * time.Millisecond
 // method return ErrClosed; Close is idempotent.
 func (p *Producer) Close() error {
 	p.replayer.stop() // ends a running Drain, too
+	err := p.socket.close()
 	p.running.Lock()
 	defer p.running.Unlock()
 	if p.closed {
 		return nil
 	}
 	p.closed = true
-	var err error
 	select {
 	case <-p.replayer.ended:
-		err = p.sender.close()
+		err = errors.Join(err, p.sender.close())
 	case <-time.After(closeGrace):
-		err = p.sender.close()
+		err = errors.Join(err, p.sender.close())
 		<-p.replayer.ended
 	}
 	p.sender.wait()

@@ -48,6 +48,8 @@ type replayer struct {
 	guard    *guard
 	deferred deferrals
 	trials   *trials
+	pausing  pausing
+	asides   chan aside
 	ahead    *draft // being read ahead; nil: none
 
 	silent int // records in a row that were passed over for want of an answer
@@ -59,13 +61,16 @@ type replayer struct {
 
 	adopted                      time.Time
 	adoptErr, readErr, settleErr string // what was last complained of
+	pauseErr                     string
 
 	progress  progress
 	deferring atomic.Int64 // records passed over, for Stats
 
-	mu      sync.Mutex // guards stepped and lastErr
+	mu      sync.Mutex // guards what follows
 	stepped chan struct{}
 	lastErr error
+	turns   int64
+	through bool // the last turn found nothing more that it may send
 }
 
 // settlement is the outcome of a job.
@@ -78,7 +83,8 @@ func newReplayer(p *Producer) *replayer {
 	r := &replayer{
 		p: p, ended: make(chan struct{}), wake: make(chan struct{}, 1), stepped: make(chan struct{}),
 		backlog: newBacklog(p.spool, p.cfg.Replay.Weights), pace: newPace(p.cfg.Replay.Rate),
-		guard: newGuard(p.sender, p.cfg.Replay.MaxMemory, p.cfg.Logger), deferred: deferrals{}, trials: newTrials(), yield: yield{live: &p.live},
+		guard: newGuard(p.sender, p.cfg.Replay.MaxMemory, p.cfg.Logger), deferred: deferrals{}, trials: newTrials(), asides: make(chan aside),
+		pausing: pausing{dir: p.cfg.SpoolDir}, yield: yield{live: &p.live},
 	}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	return r
@@ -107,23 +113,34 @@ func (r *replayer) run() {
 
 // turn does what is due, and returns how long there is nothing more to do.
 func (r *replayer) turn() (wait time.Duration) {
+	select {
+	case a := <-r.asides:
+		r.stepAside(a)
+	default:
+	}
 	if time.Since(r.adopted) >= adoptEvery {
 		r.adopt()
 	}
 	var n notes
 	wait = diskPause
+	through := false
+	r.complain(&r.pauseErr, "queue: whether replay is paused cannot be told, it goes on", r.pausing.look(time.Now()))
 	err := r.tryOutages(&n)
-	if err == nil {
-		wait, err = r.step(&n)
+	switch {
+	case err != nil:
+	case r.pausing.paused():
+		wait, err = pausePoll, ErrPaused
+	default:
+		wait, through, err = r.step(&n)
 	}
 	if wait > 0 && r.committing != nil { // nothing is sent beside
 		if failed := r.settled(&n); failed != nil {
-			wait, err = diskPause, failed
+			wait, through, err = diskPause, false, failed
 		}
 	}
 	r.deferring.Store(int64(len(r.deferred)))
 	r.p.deliver(n)
-	r.finish(err)
+	r.finish(err, through)
 	return wait
 }
 
@@ -147,6 +164,8 @@ func (r *replayer) sleep(wait time.Duration) {
 	case <-t.C:
 	case <-wake:
 	case <-r.trials.done:
+	case a := <-r.asides:
+		r.stepAside(a)
 	case <-r.ctx.Done():
 	}
 }

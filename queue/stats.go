@@ -48,6 +48,7 @@ type Stats struct {
 	// spooled. Zero if nothing is pending, and if nothing is replayed.
 	EmptyIn time.Duration `json:"empty_in_ns"`
 
+	Paused         *spool.Pause  `json:"paused,omitempty"`       // nil: replay of the SpoolDir is not paused
 	ReplayWaits    string        `json:"replay_waits,omitempty"` // why replay waits although Redis takes jobs
 	Deferred       int           `json:"deferred"`               // of Pending: Redis does not answer them, they are tried again
 	SpoolUsedBytes int64         `json:"spool_used_bytes"`       // disk blocks of everything in SpoolDir

@@ -9,33 +9,35 @@ import (
 )
 
 // step sends one batch of what no outage stops, and begins to settle it. It returns how long there
-// is nothing more to do, zero if there may be something, and what stood in the way.
-func (r *replayer) step(n *notes) (wait time.Duration, err error) {
+// is nothing more to do, zero if there may be something, and what stood in the way. through
+// says that all is sent that may be.
+func (r *replayer) step(n *notes) (wait time.Duration, through bool, err error) {
 	r.guard.expire(time.Now())
 	if r.deferred.release(time.Now()) {
 		r.reread.Store(true)
 	}
 	if err := r.refresh(n); err != nil {
-		return diskPause, err
+		return diskPause, false, err
 	}
 	if all := r.p.breakers.shared; all != nil && all.open() {
-		return idle, nil
+		return idle, false, nil
 	}
 	d := r.take()
 	r.complain(&r.readErr, "queue: the spool cannot be read", d.err)
 	if d.err != nil {
 		r.reread.Store(true)
-		return diskPause, d.err
+		return diskPause, false, d.err
 	}
 	r.cut(d)
 	if wait := r.pace.wait(len(d.items), time.Now()); wait > 0 {
 		r.ahead = d
-		return wait, nil
+		return wait, false, nil
 	}
 	if len(d.items)+len(d.dead) == 0 {
 		return r.nothing(d)
 	}
-	return r.send(d, n)
+	wait, err = r.send(d, n)
+	return wait, false, err
 }
 
 // refresh gives up what was read ahead, if it is to be read again. What is not settled will
@@ -53,16 +55,17 @@ func (r *replayer) refresh(n *notes) error {
 }
 
 // nothing is the step where there is nothing that can be sent.
-func (r *replayer) nothing(d *draft) (wait time.Duration, err error) {
+func (r *replayer) nothing(d *draft) (wait time.Duration, through bool, err error) {
+	err = r.guard.err()
 	if d.left {
 		r.reread.Store(true)
-		return r.guard.due(), r.guard.err()
+		return r.guard.due(), false, err
 	}
-	err = r.guard.err()
 	if err == nil && len(r.deferred) == 0 {
 		r.guard.emptied()
+		through = len(r.p.breakers.all()) == 0
 	}
-	return idle, err
+	return idle, through, err
 }
 
 // send sends a batch while the next one is read and the one before is settled.
@@ -146,6 +149,20 @@ func (r *replayer) settled(n *notes) error {
 	return nil
 }
 
+// atTurn is what is known at the end of a turn.
+type atTurn struct {
+	stepped <-chan struct{} // closed at the end of the next one
+	lastErr error
+	turns   int64
+	through bool
+}
+
+func (r *replayer) now() atTurn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return atTurn{r.stepped, r.lastErr, r.turns, r.through}
+}
+
 // nextStep returns a channel that is closed when the next step has ended.
 func (r *replayer) nextStep() <-chan struct{} {
 	r.mu.Lock()
@@ -154,10 +171,11 @@ func (r *replayer) nextStep() <-chan struct{} {
 }
 
 // finish makes the result of a step known to those who wait in drain.
-func (r *replayer) finish(err error) {
+func (r *replayer) finish(err error, through bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lastErr = err
+	r.lastErr, r.through = err, through
+	r.turns++
 	close(r.stepped)
 	r.stepped = make(chan struct{})
 }

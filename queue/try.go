@@ -131,6 +131,24 @@ func (ts *trials) again(t *trial, now time.Time) {
 // tryOutages settles what tries have brought, and begins those whose time has come. An
 // error is one of the disk's.
 func (r *replayer) tryOutages(n *notes) (err error) {
+	err = r.endTrials(n)
+	for _, t := range r.trials.begin(r.p.breakers, time.Now()) {
+		if err == nil {
+			err = r.settled(n)
+		}
+		if err == nil && !r.pausing.paused() { // else there is only the probe
+			err = r.load(t)
+		}
+		r.trials.running.Go(func() {
+			r.try(t)
+			r.trials.end(t)
+		})
+	}
+	return err
+}
+
+// endTrials settles what tries have brought.
+func (r *replayer) endTrials(n *notes) (err error) {
 	if ended := r.trials.collect(); len(ended) > 0 {
 		var settlements []settlement
 		for _, t := range ended {
@@ -140,18 +158,6 @@ func (r *replayer) tryOutages(n *notes) (err error) {
 		for _, t := range ended {
 			r.afterTrial(t, n)
 		}
-	}
-	for _, t := range r.trials.begin(r.p.breakers, time.Now()) {
-		if err == nil {
-			err = r.settled(n)
-		}
-		if err == nil { // else there is only the probe
-			err = r.load(t)
-		}
-		r.trials.running.Go(func() {
-			r.try(t)
-			r.trials.end(t)
-		})
 	}
 	return err
 }
@@ -164,7 +170,7 @@ func (r *replayer) load(t *trial) error {
 	r.complain(&r.readErr, "queue: the spool cannot be read", err)
 	d := draft{at: time.Now()}
 	for _, e := range entries {
-		if !r.deferred.defers(e.Position, d.at) && len(d.items) < t.heads {
+		if !r.deferred.defers(e.Position, d.at) && r.wanted(e) && len(d.items) < t.heads {
 			d.add(r, e)
 		}
 	}

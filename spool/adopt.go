@@ -168,6 +168,7 @@ func adoptOwner(spoolDir, name string) (*owner, error) {
 	if lock == nil {
 		return nil, err
 	}
+	_ = os.Remove(filepath.Join(dir, socketName)) // nobody listens any more
 	return &owner{name: name, dir: dir, lock: lock, bad: map[string]string{}, givenUp: map[string]int{}}, nil
 }
 
@@ -217,10 +218,10 @@ func hasFile(files []os.DirEntry, name string) bool {
 	return slices.ContainsFunc(files, func(f os.DirEntry) bool { return f.Name() == name })
 }
 
-// onlyLeftovers reports whether there is nothing but a lock and half-made files.
+// onlyLeftovers reports whether there is nothing but a lock, a socket and half-made files.
 func onlyLeftovers(files []os.DirEntry) bool {
 	return !slices.ContainsFunc(files, func(f os.DirEntry) bool {
-		return f.Name() != lockName && !strings.HasPrefix(f.Name(), hiddenPrefix)
+		return f.Name() != lockName && f.Name() != socketName && !strings.HasPrefix(f.Name(), hiddenPrefix)
 	})
 }
 

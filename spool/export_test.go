@@ -124,9 +124,7 @@ func SetVersion(b []byte, version byte) {
 // OwnName is the name of the Spool's own share.
 func (s *Spool) OwnName() string { return s.own.name }
 
-// Owner and Size tell what a Position knows beside its number.
-func (p Position) Owner() string { return p.owner }
-func (p Position) Size() int     { return p.size }
+func (p Position) Size() int { return p.size }
 
 // Lane is a lane for tests.
 type Lane struct{ l *lane }

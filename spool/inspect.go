@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ type OwnerInfo struct {
 	PendingBytes int64
 	Oldest       time.Time // zero without a pending record
 	DeadLetters  int
+	Classes      map[string]ClassStats // of pending records; "" for those of a class that is not counted apart
 
 	Bad []string // segments that cannot be read: file: reason
 }
@@ -42,7 +44,7 @@ func Inspect(dir string) ([]OwnerInfo, error) {
 	var owners []OwnerInfo
 	others := 0
 	for _, e := range entries {
-		if e.Name() != "lost+found" && e.Name() != quarantineName { // the first is at the root of a volume
+		if !slices.Contains([]string{"lost+found", quarantineName, pausedName}, e.Name()) { // the first is at the root of a volume
 			others++
 		}
 		if !e.IsDir() || strings.HasPrefix(e.Name(), hiddenPrefix) {
@@ -56,7 +58,7 @@ func Inspect(dir string) ([]OwnerInfo, error) {
 			}
 			err = errNoIdentity
 		}
-		o := OwnerInfo{Name: e.Name(), Identity: id}
+		o := OwnerInfo{Name: e.Name(), Identity: id, Classes: map[string]ClassStats{}}
 		if err != nil {
 			o.Bad = append(o.Bad, err.Error())
 		}
@@ -107,12 +109,9 @@ func (o *OwnerInfo) count(path string) error {
 	if err != nil {
 		return err
 	}
-	o.Pending += st.pending()
-	o.PendingBytes += int64(st.PendingBytes)
-	o.DeadLetters += int(st.Counts[Dead])
-	if st.pending() > 0 {
-		o.Oldest = earlier(o.Oldest, timeOf(st.Oldest))
-	}
+	held := Stats{Pending: o.Pending, PendingBytes: o.PendingBytes, Oldest: o.Oldest, DeadLetters: o.DeadLetters, Classes: o.Classes}
+	held.add(st)
+	o.Pending, o.PendingBytes, o.Oldest, o.DeadLetters = held.Pending, held.PendingBytes, held.Oldest, held.DeadLetters
 	return nil
 }
 

@@ -14,7 +14,8 @@ import (
 // Cursor is a place in a list, as text that can be handed on. Empty is the beginning.
 type Cursor string
 
-func cursorAt(p Position) Cursor { return Cursor(fmt.Sprintf("%s/%d", p.owner, p.seq)) }
+// Cursor is the place in a list behind a record.
+func (p Position) Cursor() Cursor { return Cursor(fmt.Sprintf("%s/%d", p.owner, p.seq)) }
 
 func (c Cursor) parse() (owner string, seq uint64, err error) {
 	if c == "" {
@@ -97,7 +98,7 @@ func page[T any](s *Spool, after Cursor, count int, read func(seg *segment, owne
 		return items, nil
 	})
 	if err == nil && len(items) == count {
-		next = cursorAt(at(items[count-1]))
+		next = at(items[count-1]).Cursor()
 	}
 	return items, next, err
 }

@@ -168,7 +168,7 @@ func (o *owner) remove() error {
 		return o.unlock() // one that could not be unlinked: for the next adopter
 	}
 	doomed, err := filepath.Glob(filepath.Join(o.dir, hiddenPrefix+"*"))
-	doomed = append(doomed, filepath.Join(o.dir, identityName))
+	doomed = append(doomed, filepath.Join(o.dir, socketName), filepath.Join(o.dir, identityName))
 	err = errors.Join(err, removeAll(doomed...))
 	if runtime.GOOS == "windows" { // keeps open files
 		err = errors.Join(err, o.unlock())

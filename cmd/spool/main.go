@@ -17,10 +17,11 @@ import (
 
 // The exit codes of every command.
 const (
-	exitOK    = 0
-	exitError = 1 // it failed
-	exitUsage = 2 // it was called wrongly
-	exitLeft  = 3 // it worked, and jobs are left in the spool
+	exitOK     = 0
+	exitError  = 1 // it failed
+	exitUsage  = 2 // it was called wrongly
+	exitLeft   = 3 // it worked, and jobs are left in the spool
+	exitDamage = 4 // it worked, and found damage
 )
 
 func main() {
@@ -51,6 +52,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	case errors.As(err, new(leftError)):
 		return exitLeft
+	case errors.As(err, new(damageError)):
+		return exitDamage
 	}
 	return exitError
 }
@@ -70,3 +73,8 @@ func (e usageError) Error() string { return e.text }
 type leftError struct{ text string }
 
 func (e leftError) Error() string { return e.text }
+
+// damageError says what damage a command found.
+type damageError struct{ text string }
+
+func (e damageError) Error() string { return e.text }

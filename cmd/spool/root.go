@@ -29,7 +29,8 @@ rediss://, rediss-sentinel:// and rediss-cluster:// are the same over TLS, with
 parameters ca=file, cert=file and key=file (PEM), server_name=name and
 insecure_skip_verify=true.
 
-Exit codes: 0 done, 1 failed, 2 called wrongly, 3 jobs are left in the spool.`
+Exit codes: 0 done, 1 failed, 2 called wrongly, 3 jobs are left in the spool,
+4 damage was found.`
 
 // newRootCommand returns the command tree, and whether one of its commands began
 // to run: before that, any error is one of usage.
@@ -55,6 +56,7 @@ type common struct {
 	dir   string
 	redis string
 	json  bool
+	force bool // become the spool's user
 }
 
 func (c *common) addFlags(cmd *cobra.Command) {
@@ -62,6 +64,18 @@ func (c *common) addFlags(cmd *cobra.Command) {
 	f.StringVar(&c.dir, "dir", "", "the spool's `directory` (SPOOL_DIR)")
 	f.StringVar(&c.redis, "redis", "", "the `URI` of Redis (REDIS_URL)")
 	f.BoolVar(&c.json, "json", false, "print one JSON document")
+}
+
+// addSpoolFlags adds the flags of commands that need no Redis, but a spool's desks.
+func (c *common) addSpoolFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&c.dir, "dir", "", "the spool's `directory` (SPOOL_DIR)")
+	f.BoolVar(&c.json, "json", false, "print one JSON document")
+	c.addForce(cmd)
+}
+
+func (c *common) addForce(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.force, "force", false, "as root, become the user whom the spool belongs to")
 }
 
 // place returns the directory and what is said of Redis.

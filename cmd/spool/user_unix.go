@@ -1,0 +1,28 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// userOf returns the user and group of a file.
+func userOf(fi os.FileInfo) (uid, gid int, known bool) {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0, false
+	}
+	return int(st.Uid), int(st.Gid), true
+}
+
+// become makes this process one of another user, for good.
+func become(uid, gid int) error {
+	err := errors.Join(syscall.Setgroups([]int{gid}), syscall.Setgid(gid), syscall.Setuid(uid))
+	if err != nil {
+		return fmt.Errorf("becoming uid %d: %w", uid, err)
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jobspool/jobspool/spool"
+)
+
+// ledger lists and changes what a spool holds. Safe for concurrent use.
+type ledger struct {
+	spool *spool.Spool
+
+	// alone runs fn while nothing that the spool holds is on its way to Redis.
+	alone func(ctx context.Context, fn func() error) error
+}
+
+// ledgerPage is how many records are read at a time, and changed in one commit.
+const ledgerPage = 1000
+
+// errTaken says that a page has all that was asked for.
+var errTaken = errors.New("enough")
+
+// list returns at most count jobs that a filter picks, behind a cursor, and the cursor for
+// the next call: empty at the end.
+func (l ledger) list(f Filter, after spool.Cursor, count int, payload bool) (jobs []Job, next spool.Cursor, err error) {
+	now := time.Now()
+	next, err = l.pages(f, after, func(infos []Job, at []spool.Position) error {
+		for i, j := range infos {
+			if !f.picks(j, now) {
+				continue
+			}
+			if jobs = append(jobs, j); len(jobs) == count {
+				after = at[i].Cursor()
+				return errTaken
+			}
+		}
+		return nil
+	}, payload)
+	if errors.Is(err, errTaken) {
+		return jobs, after, nil
+	}
+	return jobs, next, err
+}
+
+// pages hands on all that lies behind a cursor, page by page.
+func (l ledger) pages(f Filter, after spool.Cursor, fn func([]Job, []spool.Position) error, payload bool) (next spool.Cursor, err error) {
+	for {
+		var jobs []Job
+		var at []spool.Position
+		if jobs, at, next, err = l.page(f.Dead, after, payload); err == nil {
+			err = fn(jobs, at)
+		}
+		if err != nil || next == "" {
+			return next, err
+		}
+		after = next
+	}
+}
+
+func (l ledger) page(dead bool, after spool.Cursor, payload bool) (jobs []Job, at []spool.Position, next spool.Cursor, err error) {
+	if dead {
+		letters, next, err := l.spool.DeadLetters(after, ledgerPage)
+		for _, d := range letters {
+			jobs, at = append(jobs, newDeadInfo(d, payload)), append(at, d.Position)
+		}
+		return jobs, at, next, err
+	}
+	entries, next, err := l.spool.List(after, ledgerPage)
+	for _, e := range entries {
+		jobs, at = append(jobs, newJobInfo(e, payload)), append(at, e.Position)
+	}
+	return jobs, at, next, err
+}
+
+// remove takes out for good what a filter picks, and returns how many there were. With an
+// error it is as many as were removed before.
+func (l ledger) remove(ctx context.Context, f Filter) (n int, err error) {
+	return l.change(ctx, f, func(at []spool.Position) (int, error) {
+		if f.Dead {
+			return l.spool.RemoveDead(at...)
+		}
+		settlements := make([]spool.Settlement, len(at))
+		for i, p := range at {
+			settlements[i] = spool.Settlement{Position: p, Outcome: spool.Removed}
+		}
+		before := l.spool.Stats().Settled[spool.Removed]
+		err := l.spool.Settle(settlements...)
+		return int(l.spool.Stats().Settled[spool.Removed] - before), err
+	})
+}
+
+// retry makes the dead letters pending again that a filter picks.
+func (l ledger) retry(ctx context.Context, f Filter) (n int, err error) {
+	f.Dead = true
+	return l.change(ctx, f, func(at []spool.Position) (int, error) { return l.spool.RetryDead(at...) })
+}
+
+// change runs fn with what a filter picks, page by page, each while nothing is on its way.
+func (l ledger) change(ctx context.Context, f Filter, fn func([]spool.Position) (int, error)) (n int, err error) {
+	now := time.Now()
+	for after := spool.Cursor(""); ; {
+		err := l.alone(ctx, func() error {
+			jobs, at, next, err := l.page(f.Dead, after, false)
+			var picked []spool.Position
+			for i, j := range jobs {
+				if f.picks(j, now) {
+					picked = append(picked, at[i])
+				}
+			}
+			if after = next; err != nil || len(picked) == 0 {
+				return err
+			}
+			done, err := fn(picked)
+			n += done
+			return err
+		})
+		if err != nil || after == "" {
+			return n, err
+		}
+	}
+}
