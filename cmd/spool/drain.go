@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -15,47 +14,78 @@ import (
 	"github.com/jobspool/jobspool/queue"
 )
 
+// defaultMaxAge is the age from which on jobs are sent only if somebody says so: what was
+// right to do weeks ago may be wrong now (H52).
+const defaultMaxAge = 7 * 24 * time.Hour
+
 func newDrainCommand() *cobra.Command {
-	var flags common
-	var timeout time.Duration
+	d := &drainer{}
 	cmd := &cobra.Command{
 		Use:   "drain",
-		Short: "Send what dead processes left in a spool to Redis",
-		Long: `drain adopts the owners in the spool whose process has ended and whose target is
-the Redis given, and sends their jobs there, oldest first. Each job goes under
-the id it has had from the start, so one that Redis has already is not added
-again. A job that cannot be sent stays in the spool.
+		Short: "Send what lies in a spool to Redis",
+		Long: `drain has everything in the spool sent to Redis, and waits for it. What the
+owners of processes that have ended left it adopts and sends itself, to the Redis
+given, if that is the one it was meant for, oldest first. A living owner replays
+its jobs by itself; drain asks it to do so now, without the small batches that a
+replay begins with, and shows how it gets on.
 
-An owner that is alive replays by itself and is left alone. An owner of another
-target is foreign and is left alone, too.
+Each job goes under the id it has had from the start, so one that Redis has
+already is not added again. A job that cannot be sent stays in the spool. Dead
+owners whose jobs were meant for another Redis are foreign and are left alone;
+--to sends them, and all others, to the Redis it names.
+
+With --queue, --type, --limit or --rate, only the jobs of dead owners are sent: a
+living one sends all that it has, at its own rate. Jobs of dead owners that are
+older than --max-age are left, since what was right to do then may be wrong now.
 
 drain ends with exit code 0 only when nothing is left in the spool, and with 3
-when something is: jobs not sent, dead letters, foreign owners, owners that are
-alive and hold jobs, files that cannot be read. If Redis goes away in the middle
-drain waits for it, until --timeout; Ctrl-C ends it at any time and loses
+when something is: jobs not sent, dead letters, foreign owners, files that cannot
+be read. Without --wait it fails at once if Redis takes no writes. If Redis goes
+away in the middle it waits, until --timeout; Ctrl-C ends it at any time and loses
 nothing.`,
-		Example: "  spool drain --dir /var/lib/myservice/spool --redis redis://localhost:6379 --timeout 5m",
-		Args:    cobra.NoArgs,
+		Example: `  spool drain --dir /var/lib/myservice/spool --redis redis://localhost:6379 --timeout 5m
+  spool drain --dir /var/lib/myservice/spool --redis redis://localhost:6379 --queue critical --limit 1000
+  spool drain --dir /var/lib/myservice/spool --to redis://standby:6379 --dry-run`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d := drainer{flags: flags, timeout: timeout, out: cmd.OutOrStdout(), err: cmd.ErrOrStderr()}
+			d.out, d.err = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			return d.run(cmd.Context())
 		},
 	}
-	flags.addFlags(cmd)
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this `duration`; 0 waits as long as it takes")
+	d.addFlags(cmd)
 	return cmd
 }
 
 // drainer is one run of spool drain.
 type drainer struct {
 	flags    common
+	pick     selection
+	rate     int
+	to       string
 	timeout  time.Duration
+	wait     bool
+	dryRun   bool
 	out, err io.Writer
+}
+
+func (d *drainer) addFlags(cmd *cobra.Command) {
+	d.flags.addFlags(cmd)
+	d.flags.addForce(cmd)
+	f := cmd.Flags()
+	f.StringVar(&d.pick.queue, "queue", "", "only jobs of this `queue`")
+	f.StringVar(&d.pick.typename, "type", "", "only jobs of this `type`")
+	f.IntVar(&d.pick.limit, "limit", 0, "at most so `many` jobs; 0: all")
+	f.DurationVar(&d.pick.maxAge, "max-age", defaultMaxAge, "leave jobs that were accepted longer ago; 0: send all")
+	f.IntVar(&d.rate, "rate", 0, "at most so `many` jobs per second; 0: as many as can be")
+	f.StringVar(&d.to, "to", "", "send all jobs of dead owners to this `URI`, whatever Redis they were meant for")
+	f.DurationVar(&d.timeout, "timeout", 0, "give up after this `duration`; 0 waits as long as it takes")
+	f.BoolVar(&d.wait, "wait", false, "wait for the end of an outage")
+	f.BoolVar(&d.dryRun, "dry-run", false, "only count what would be sent")
 }
 
 // drained is what the command prints.
 type drained struct {
-	Target       string   `json:"target"`
+	Target       string   `json:"target"` // of the Redis given
 	Replayed     int64    `json:"replayed"`
 	AlreadyThere int64    `json:"already_there"`
 	Superseded   int64    `json:"superseded"`
@@ -64,76 +94,122 @@ type drained struct {
 	Left         []string `json:"left"`       // empty: nothing is left
 }
 
-func (d drainer) run(ctx context.Context) error {
-	if d.timeout < 0 {
-		return usageError{"--timeout must not be negative"}
-	}
-	dir, opt, err := d.flags.place()
-	switch {
-	case err != nil:
-		return err
-	case opt == nil:
-		return usageError{"no Redis named: give --redis or set REDIS_URL"}
-	}
-	before, err := look(ctx, dir, opt)
-	switch {
-	case err != nil:
-		return err
-	case ctx.Err() != nil:
-		return errInterrupted
-	}
-	result := drained{Target: before.Redis.Target, Left: []string{}}
-	var drainErr error
-	if before.drainable() {
-		if !before.Redis.Writable {
-			return fmt.Errorf("Redis %s takes no writes: %s; %s in the spool are safe, try again later", //nolint:staticcheck // a name
-				before.Redis.Target, before.Redis.Error, plural(before.Pending, "job"))
-		}
-		drainErr = d.drain(ctx, dir, opt, &result)
-	}
-	owners, err := inspect(dir)
+func (r *drained) add(before, after queue.Stats) {
+	r.Replayed += after.Replayed - before.Replayed
+	r.AlreadyThere += after.AlreadyThere - before.AlreadyThere
+	r.Superseded += after.Superseded - before.Superseded
+	r.Dead += after.Dead - before.Dead
+	r.Unreadable += after.Unreadable - before.Unreadable
+}
+
+func (d *drainer) run(ctx context.Context) error {
+	dir, opt, err := d.place()
 	if err != nil {
 		return err
 	}
-	after := newStatus(dir, before.Redis, owners)
+	if d.dryRun {
+		return d.rehearse(ctx, dir, opt)
+	}
+	bounded := ctx
+	if d.timeout > 0 {
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, d.timeout)
+		defer cancel()
+	}
+	before, err := d.ready(ctx, bounded, dir, opt)
+	if err != nil {
+		return err
+	}
+	result := drained{Left: []string{}}
+	if before.Redis != nil {
+		result.Target = before.Redis.Target
+	}
+	drainErr := d.drain(bounded, dir, opt, before, &result)
+	after, err := look(context.WithoutCancel(ctx), dir, nil)
+	if err != nil {
+		return err
+	}
+	after.judge(before.Redis)
 	result.Left = after.left()
+	if d.pick.tooOld.Load() {
+		result.Left = append(result.Left, fmt.Sprintf("jobs older than %v were not sent: --max-age 0 sends them, too", d.pick.maxAge))
+	}
 	if err := d.print(result); err != nil {
 		return err
 	}
-	return verdict(ctx, result, drainErr)
+	return verdict(bounded, result, drainErr)
 }
 
-// drainable reports whether there is an owner to adopt.
-func (s *status) drainable() bool {
-	for _, o := range s.Owners {
-		if !o.Alive && !o.Foreign {
+// place returns the directory, and the Redis to send to: nil where none was named.
+func (d *drainer) place() (dir string, opt asynq.RedisConnOpt, err error) {
+	if d.timeout < 0 || d.pick.limit < 0 || d.pick.maxAge < 0 || d.rate < 0 {
+		return "", nil, usageError{"--timeout, --limit, --max-age and --rate must not be negative"}
+	}
+	if dir, opt, err = d.flags.place(); err != nil || d.to == "" {
+		return dir, opt, err
+	}
+	if d.flags.redis != "" {
+		return "", nil, usageError{"--to and --redis exclude each other"}
+	}
+	if opt, err = queue.ParseURI(d.to); err != nil {
+		return "", nil, usageError{"--to: " + err.Error()}
+	}
+	return dir, opt, nil
+}
+
+// ready looks at spool and Redis, and returns when jobs can be sent. Waiting is bounded.
+func (d *drainer) ready(ctx, bounded context.Context, dir string, opt asynq.RedisConnOpt) (st status, err error) {
+	for told := ""; ; {
+		st, err = look(ctx, dir, opt)
+		switch {
+		case ctx.Err() != nil:
+			return st, ended(ctx)
+		case err != nil:
+			return st, err
+		case st.Paused != nil:
+			return st, fmt.Errorf("replay is paused since %s by %s%s: run 'spool resume' first",
+				st.Paused.Since.Local().Format(time.DateTime), st.Paused.By, inParentheses(st.Paused.Why))
+		case opt == nil && d.sendsItself(st):
+			return st, usageError{"no Redis named for what dead owners left: give --redis or set REDIS_URL"}
+		}
+		trouble := ""
+		if d.sendsItself(st) && !st.Redis.Writable {
+			trouble = fmt.Sprintf("Redis %s takes no writes: %s", st.Redis.Target, st.Redis.Error)
+		}
+		switch {
+		case trouble == "":
+			return st, d.flags.beOwner(dir)
+		case !d.wait:
+			return st, fmt.Errorf("%s; %s in the spool are safe, try again later or with --wait", trouble, plural(st.Pending, "job"))
+		case trouble != told:
+			fmt.Fprintln(d.err, "waiting: "+trouble)
+			told = trouble
+		}
+		select {
+		case <-bounded.Done():
+			return st, ended(bounded)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// sendsItself reports whether there is an owner for this process to adopt.
+func (d *drainer) sendsItself(st status) bool {
+	for _, o := range st.Owners {
+		if o.State == stateOrphan || d.to != "" && o.State == stateForeign {
 			return true
 		}
 	}
 	return false
 }
 
-// drain replays with a Producer that takes no jobs.
-func (d drainer) drain(ctx context.Context, dir string, opt asynq.RedisConnOpt, result *drained) error {
-	p, err := queue.New(queue.Config{ //nolint:contextcheck // New waits for nothing
-		Redis: opt, SpoolDir: dir, DrainOnly: true, Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		return err
+// judge says of which owners the Redis given is another's.
+func (s *status) judge(r *redisStatus) {
+	for i, o := range s.Owners {
+		if r != nil && o.State == stateOrphan && !queue.SameTarget(o.Target, r.Target) {
+			s.Owners[i].State, s.Owners[i].Foreign = stateForeign, true
+		}
 	}
-	if d.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d.timeout)
-		defer cancel()
-	}
-	show := startProgress(d.err, p.Stats)
-	err = p.Drain(ctx)
-	show.stop()
-	err = errors.Join(err, p.Close())
-	st := p.Stats()
-	result.Replayed, result.AlreadyThere, result.Superseded = st.Replayed, st.AlreadyThere, st.Superseded
-	result.Dead, result.Unreadable = st.Dead, st.Unreadable
-	return err
 }
 
 // left says in words what is still in the spool.
@@ -142,15 +218,17 @@ func (s *status) left() []string {
 	for _, o := range s.Owners {
 		who := fmt.Sprintf("owner %s (pid %d on %s)", o.Name, o.PID, o.Host)
 		switch {
-		case o.Alive && o.Segments > 0:
-			left = append(left, who+" is alive and holds jobs: it replays them itself")
-		case o.Alive:
-		case o.Foreign && *o.Pending > 0:
+		case o.State == stateBusy && o.Segments > 0:
+			left = append(left, who+" is in use by a process that does not answer, and holds jobs")
+		case o.Pending == nil || *o.Pending == 0:
+		case o.State == stateAlive || o.State == stateHeld:
+			left = append(left, fmt.Sprintf("%s is alive and replays itself: %s%s", who, plural(*o.Pending, "job"), s.outageOf(o)))
+		case o.State == stateForeign:
 			left = append(left, fmt.Sprintf("%s is foreign: %s for %s", who, plural(*o.Pending, "job"), o.Target))
-		case *o.Pending > 0:
+		default:
 			left = append(left, fmt.Sprintf("%s: %s not sent", who, plural(*o.Pending, "job")))
 		}
-		if o.DeadLetters > 0 && !o.Alive {
+		if o.DeadLetters > 0 {
 			left = append(left, fmt.Sprintf("%s: %s", who, plural(o.DeadLetters, "dead letter")))
 		}
 		for _, bad := range o.Bad {
@@ -160,11 +238,21 @@ func (s *status) left() []string {
 	return left
 }
 
-func (d drainer) print(r drained) error {
+// outageOf says whether the process that holds a share sees an outage.
+func (s *status) outageOf(o ownerStatus) string {
+	for _, p := range s.Processes {
+		if st := p.Stats; (p.Owner == o.Name || p.PID == o.HeldBy) && st.State == queue.StateOutage {
+			return fmt.Sprintf(", in an outage since %s: %s", st.OutageSince.Local().Format(time.DateTime), st.OutageCause)
+		}
+	}
+	return ""
+}
+
+func (d *drainer) print(r drained) error {
 	if d.flags.json {
 		return printJSON(d.out, r)
 	}
-	fmt.Fprintf(d.out, "%d sent, %d already there, %d superseded, %s\n", r.Replayed, r.AlreadyThere, r.Superseded,
+	fmt.Fprintf(d.out, "%s sent, %s already there, %s superseded, %s\n", count(r.Replayed), count(r.AlreadyThere), count(r.Superseded),
 		plural(int(r.Dead), "new dead letter"))
 	for _, line := range r.Left {
 		fmt.Fprintln(d.out, "left: "+line)
@@ -172,16 +260,24 @@ func (d drainer) print(r drained) error {
 	return nil
 }
 
-// errInterrupted is how a drain ends by Ctrl-C.
-var errInterrupted = leftError{"interrupted; what is left is safe in the spool"}
+var (
+	errInterrupted = leftError{"interrupted; what is left is safe in the spool"}
+	errTimedOut    = leftError{"timed out; what is left is safe in the spool"}
+)
+
+// ended is how a drain ends whose context has.
+func ended(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return errTimedOut
+	}
+	return errInterrupted
+}
 
 // verdict is how the command ends.
 func verdict(ctx context.Context, r drained, err error) error {
 	switch {
 	case ctx.Err() != nil:
-		return errInterrupted
-	case errors.Is(err, context.DeadlineExceeded):
-		return leftError{"timed out; what is left is safe in the spool"}
+		return ended(ctx)
 	case len(r.Left) > 0:
 		return leftError{"not empty: " + strings.Join(r.Left, "; ")}
 	}

@@ -188,7 +188,10 @@ func TestStatus(t *testing.T) {
 	closeProducer(t, spooled(t, dir, r.Addr(), 42))
 	living := spooled(t, dir, "127.0.0.1:1", 1) // of the same target it would adopt the dead one
 	code, stdout, stderr := spoolCommand(t.Context(), "status", "--dir", dir, "--redis", uri)
-	for _, want := range []string{"takes no writes", "OWNER", "dead ", "alive, foreign ", "  42 ", "42 pending jobs and 0 dead letters"} {
+	for _, want := range []string{
+		"takes no writes", "OWNER", " orphan ", " alive ", "OUTAGE for 0s, jobs go to the spool: dial tcp 127.0.0.1:1", "  42 ",
+		"default  t     43 ", "43 pending jobs (3.9 KiB) and 0 dead letters",
+	} {
 		if code != exitOK || !strings.Contains(stdout, want) {
 			t.Errorf("no %q in %d:\n%s%s", want, code, stdout, stderr)
 		}

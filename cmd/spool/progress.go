@@ -8,8 +8,6 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
-
-	"github.com/jobspool/jobspool/queue"
 )
 
 // progress shows how far a drain is: a bar on a terminal, elsewhere a line now and
@@ -18,12 +16,18 @@ type progress struct {
 	end, ended chan struct{}
 }
 
-// startProgress begins to show on w what stats tells.
-func startProgress(w io.Writer, stats func() queue.Stats) progress {
+// progressNow is how far something is.
+type progressNow struct {
+	phase       string
+	done, total int64 // jobs
+}
+
+// startProgress begins to show on w what now tells.
+func startProgress(w io.Writer, now func() progressNow) progress {
 	p := progress{end: make(chan struct{}), ended: make(chan struct{})}
 	show, every := lines(w), time.Second
 	if terminal(w) != nil {
-		show, every = bar(w), 100*time.Millisecond
+		show, every = bar(w), 200*time.Millisecond
 	}
 	go func() {
 		defer close(p.ended)
@@ -32,9 +36,9 @@ func startProgress(w io.Writer, stats func() queue.Stats) progress {
 		for {
 			select {
 			case <-tick.C:
-				show(stats(), false)
+				show(now(), false)
 			case <-p.end:
-				show(stats(), true)
+				show(now(), true)
 				return
 			}
 		}
@@ -56,16 +60,16 @@ func terminal(w io.Writer) *os.File {
 	return nil
 }
 
-// bar shows a progress bar over the adopted jobs.
-func bar(w io.Writer) func(queue.Stats, bool) {
+// bar shows a progress bar.
+func bar(w io.Writer) func(progressNow, bool) {
 	b := progressbar.NewOptions(1, progressbar.OptionSetWriter(w), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
 		progressbar.OptionSetItsString("jobs"), progressbar.OptionSetPredictTime(true), progressbar.OptionFullWidth(),
 		progressbar.OptionSetDescription("draining"))
-	return func(st queue.Stats, last bool) {
-		b.Describe(phase(st))
-		if st.Adopted > 0 {
-			b.ChangeMax64(st.Adopted)
-			_ = b.Set64(st.Adopted - int64(st.Pending)) // nobody is left to tell
+	return func(p progressNow, last bool) {
+		b.Describe(p.phase)
+		if p.total > 0 {
+			b.ChangeMax64(p.total)
+			_ = b.Set64(p.done) // nobody is left to tell
 		}
 		if last {
 			_ = b.Exit()
@@ -74,18 +78,8 @@ func bar(w io.Writer) func(queue.Stats, bool) {
 	}
 }
 
-func lines(w io.Writer) func(queue.Stats, bool) {
-	return func(st queue.Stats, _ bool) {
-		fmt.Fprintf(w, "%s: %d of %s\n", phase(st), st.Adopted-int64(st.Pending), plural(int(st.Adopted), "job"))
+func lines(w io.Writer) func(progressNow, bool) {
+	return func(p progressNow, _ bool) {
+		fmt.Fprintf(w, "%s: %s of %s\n", p.phase, count(p.done), plural(int(p.total), "job"))
 	}
-}
-
-func phase(st queue.Stats) string {
-	switch st.State {
-	case queue.StateOutage:
-		return "waiting for Redis"
-	case queue.StatePartial:
-		return fmt.Sprintf("draining, %s waiting for Redis", plural(len(st.Queues), "queue"))
-	}
-	return "draining"
 }

@@ -3,14 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"os"
-	"strconv"
-	"text/tabwriter"
+	"slices"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/hibiken/asynq"
 	"github.com/spf13/cobra"
 
@@ -23,33 +19,54 @@ const probeTimeout = 5 * time.Second
 
 func newStatusCommand() *cobra.Command {
 	var flags common
+	watch := watcher{}
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show what lies in a spool, and whether Redis takes writes",
-		Long: `status shows each owner in the spool: one process's share of it. It changes
-nothing. What a living owner holds is not shown: its files are in use.
+		Short: "Show what lies in a spool, and how Redis is",
+		Long: `status shows what a spool holds and how Redis is, as each living process that
+uses the spool sees it: outages and since when, what waits, by owner and by queue
+and type, how fast it is replayed, how long until nothing is left or the spool is
+full, dead letters, quarantine. It changes nothing.
+
+An owner is one process's share of the spool. Its state is
+  alive    its process lives, and replays it
+  held     another living process has adopted it, and replays it
+  busy     in use by a process that does not answer: what it holds is not known
+  orphan   its process has ended: a living one for the same Redis adopts it within
+           ten seconds, else 'spool drain' sends it
+  foreign  an orphan for another Redis than --redis names
 
 With --redis it also says whether that Redis takes writes, by setting the key
 asynq:{default}:spool:probe, which expires after a minute.`,
-		Example: "  spool status --dir /var/lib/myservice/spool --redis redis://localhost:6379",
-		Args:    cobra.NoArgs,
+		Example: `  spool status --dir /var/lib/myservice/spool
+  spool status --dir /var/lib/myservice/spool --redis redis://localhost:6379 --watch`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runStatus(cmd.Context(), flags, cmd.OutOrStdout())
+			return watch.run(cmd.Context(), cmd.OutOrStdout(), flags)
 		},
 	}
 	flags.addFlags(cmd)
+	cmd.Flags().BoolVar(&watch.again, "watch", false, "show it again and again until Ctrl-C; with --json a document each time")
+	cmd.Flags().DurationVar(&watch.every, "interval", 2*time.Second, "with --watch: the `time` between two looks")
 	return cmd
 }
 
 // status is what the command prints.
 type status struct {
-	Dir         string        `json:"dir"`
-	Redis       *redisStatus  `json:"redis,omitempty"`
-	Owners      []ownerStatus `json:"owners"`
-	Pending     int           `json:"pending"` // of owners that are not alive
-	DeadLetters int           `json:"dead_letters"`
+	Dir    string        `json:"dir"`
+	Paused *spool.Pause  `json:"paused,omitempty"`
+	Redis  *redisStatus  `json:"redis,omitempty"` // the one that was named
+	Owners []ownerStatus `json:"owners"`
+	Kinds  []queue.Kind  `json:"kinds"` // what is pending, by queue and type
+
+	Processes []queue.Status `json:"processes"` // living ones that answered
+
+	Pending      int   `json:"pending"` // as far as it is known
+	PendingBytes int64 `json:"pending_bytes"`
+	DeadLetters  int   `json:"dead_letters"`
 
 	Quarantine []spool.Quarantined `json:"quarantine"` // damaged files that were set aside
+	Complaints []string            `json:"complaints,omitempty"`
 }
 
 type redisStatus struct {
@@ -59,36 +76,32 @@ type redisStatus struct {
 	LatencyMS float64 `json:"latency_ms"`
 }
 
+// The states of an owner.
+const (
+	stateAlive   = "alive"
+	stateHeld    = "held"
+	stateBusy    = "busy"
+	stateOrphan  = "orphan"
+	stateForeign = "foreign"
+)
+
 type ownerStatus struct {
 	Name         string     `json:"name"`
+	State        string     `json:"state"`
+	HeldBy       int        `json:"held_by,omitempty"` // process id
 	Target       string     `json:"target"`
 	Foreign      bool       `json:"foreign"` // its target is not the Redis given
 	Host         string     `json:"host"`
 	PID          int        `json:"pid"`
 	Started      time.Time  `json:"started"`
-	Alive        bool       `json:"alive"`
+	Alive        bool       `json:"alive"` // it is in use
 	Segments     int        `json:"segments"`
 	FileBytes    int64      `json:"file_bytes"`
-	Pending      *int       `json:"pending"` // null while the owner is alive
+	Pending      *int       `json:"pending"` // null: not known
 	PendingBytes int64      `json:"pending_bytes"`
 	Oldest       *time.Time `json:"oldest,omitempty"`
 	DeadLetters  int        `json:"dead_letters"`
 	Bad          []string   `json:"bad,omitempty"`
-}
-
-func runStatus(ctx context.Context, flags common, out io.Writer) error {
-	dir, opt, err := flags.place()
-	if err != nil {
-		return err
-	}
-	st, err := look(ctx, dir, opt)
-	if err != nil {
-		return err
-	}
-	if flags.json {
-		return printJSON(out, st)
-	}
-	return st.print(out, time.Now())
 }
 
 // look gathers the status of the spool and, if there is one named, of Redis. It looks
@@ -98,13 +111,23 @@ func look(ctx context.Context, dir string, opt asynq.RedisConnOpt) (status, erro
 	if err != nil {
 		return status{}, err
 	}
-	var r *redisStatus
+	st := status{Dir: dir, Owners: []ownerStatus{}, Kinds: []queue.Kind{}, Processes: []queue.Status{}, Quarantine: []spool.Quarantined{}}
+	if st.Paused, err = spool.Paused(dir); err != nil {
+		return status{}, err
+	}
+	live, mute := liveDesks(ctx, dir, owners)
+	for _, d := range live {
+		if p, err := d.status(ctx); err == nil {
+			st.Processes = append(st.Processes, p)
+		}
+	}
+	st.Complaints = mute
 	if opt != nil {
-		if r, err = probe(ctx, opt); err != nil {
+		if st.Redis, err = probe(ctx, opt); err != nil {
 			return status{}, err
 		}
 	}
-	st := newStatus(dir, r, owners)
+	st.count(owners)
 	set, err := spool.Quarantine(dir)
 	st.Quarantine = append(st.Quarantine, set...)
 	return st, err
@@ -123,14 +146,6 @@ func inspect(dir string) ([]spool.OwnerInfo, error) {
 	return owners, err
 }
 
-func newStatus(dir string, r *redisStatus, owners []spool.OwnerInfo) status {
-	st := status{Dir: dir, Redis: r, Owners: []ownerStatus{}, Quarantine: []spool.Quarantined{}}
-	for _, o := range owners {
-		st.add(o)
-	}
-	return st
-}
-
 func probe(ctx context.Context, opt asynq.RedisConnOpt) (*redisStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -146,77 +161,65 @@ func probe(ctx context.Context, opt asynq.RedisConnOpt) (*redisStatus, error) {
 	return st, nil
 }
 
-func (s *status) add(o spool.OwnerInfo) {
+// count takes in what is known of each owner.
+func (s *status) count(owners []spool.OwnerInfo) {
+	kinds := map[string]queue.Kind{}
+	add := func(more []queue.Kind) {
+		for _, k := range more {
+			sum := kinds[k.Queue+"\x00"+k.Type]
+			kinds[k.Queue+"\x00"+k.Type] = queue.Kind{Queue: k.Queue, Type: k.Type, Pending: sum.Pending + k.Pending, Bytes: sum.Bytes + k.Bytes}
+		}
+	}
+	for _, p := range s.Processes {
+		add(p.Kinds)
+	}
+	for _, o := range owners {
+		row := s.row(o)
+		if !o.Alive {
+			add(queue.KindsOf(o.Classes))
+		}
+		s.Owners = append(s.Owners, row)
+		if row.Pending != nil {
+			s.Pending += *row.Pending
+		}
+		s.PendingBytes += row.PendingBytes
+		s.DeadLetters += row.DeadLetters
+	}
+	for _, k := range kinds {
+		s.Kinds = append(s.Kinds, k)
+	}
+	slices.SortFunc(s.Kinds, compareKinds)
+}
+
+// row says what is known of one owner: a living one's process tells what it holds.
+func (s *status) row(o spool.OwnerInfo) ownerStatus {
 	row := ownerStatus{
-		Name: o.Name, Target: o.Identity.Target, Host: o.Identity.Host, PID: o.Identity.PID, Started: o.Identity.Started,
+		Name: o.Name, State: stateBusy, Target: o.Identity.Target, Host: o.Identity.Host, PID: o.Identity.PID, Started: o.Identity.Started,
 		Foreign: s.Redis != nil && !queue.SameTarget(o.Identity.Target, s.Redis.Target),
 		Alive:   o.Alive, Segments: o.Segments, FileBytes: o.Bytes, DeadLetters: o.DeadLetters, Bad: o.Bad,
 	}
+	oldest := o.Oldest
 	if !o.Alive {
+		row.State = stateOrphan
+		if row.Foreign {
+			row.State = stateForeign
+		}
 		row.Pending, row.PendingBytes = &o.Pending, o.PendingBytes
 	}
-	if !o.Oldest.IsZero() {
-		row.Oldest = &o.Oldest
-	}
-	s.Owners = append(s.Owners, row)
-	s.Pending += o.Pending
-	s.DeadLetters += o.DeadLetters
-}
-
-func (s *status) print(out io.Writer, now time.Time) error {
-	if r := s.Redis; r != nil {
-		if r.Writable {
-			fmt.Fprintf(out, "Redis %s takes writes (%.1f ms)\n", r.Target, r.LatencyMS)
-		} else {
-			fmt.Fprintf(out, "Redis %s takes no writes: %s\n", r.Target, r.Error)
+	for _, p := range s.Processes {
+		for _, sh := range p.Shares {
+			if sh.Owner != o.Name || !o.Alive {
+				continue
+			}
+			row.State = stateAlive
+			if !sh.Own {
+				row.State, row.HeldBy = stateHeld, p.PID
+			}
+			row.Pending, row.PendingBytes, row.DeadLetters, oldest = &sh.Pending, sh.PendingBytes, sh.DeadLetters, sh.Oldest
 		}
 	}
-	for _, q := range s.Quarantine {
-		fmt.Fprintf(out, "quarantine/%s: %d jobs salvaged, %d unreadable (%s)\n", q.File, q.Salvaged, q.Unreadable, q.At.Format(time.DateTime))
+	if !oldest.IsZero() {
+		row.Oldest = &oldest
 	}
-	if len(s.Owners) == 0 {
-		fmt.Fprintf(out, "%s is empty: nothing is spooled\n", s.Dir)
-		return nil
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "OWNER\tSTATE\tPROCESS\tTARGET\tPENDING\tBYTES\tOLDEST\tDEAD\tON DISK")
-	for _, o := range s.Owners {
-		fmt.Fprintln(w, o.row(now))
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	for _, o := range s.Owners {
-		for _, bad := range o.Bad {
-			fmt.Fprintf(out, "%s: %s (kept, not replayed)\n", o.Name, bad)
-		}
-	}
-	fmt.Fprintf(out, "%s and %s, not counting owners that are alive\n",
-		plural(s.Pending, "pending job"), plural(s.DeadLetters, "dead letter"))
-	return nil
-}
-
-func (o ownerStatus) row(now time.Time) string {
-	state, pending, size, oldest, dead := "dead", "?", "?", "-", "?"
-	if o.Alive {
-		state = "alive"
-	} else {
-		pending, size = strconv.Itoa(*o.Pending), humanize.IBytes(uint64(o.PendingBytes))
-		dead = strconv.Itoa(o.DeadLetters)
-	}
-	if o.Oldest != nil {
-		oldest = now.Sub(*o.Oldest).Round(time.Second).String()
-	}
-	if o.Foreign {
-		state += ", foreign"
-	}
-	return fmt.Sprintf("%s\t%s\t%d on %s\t%s\t%s\t%s\t%s\t%s\t%s", o.Name, state, o.PID, o.Host, o.Target,
-		pending, size, oldest, dead, humanize.IBytes(uint64(o.FileBytes)))
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return row
 }
