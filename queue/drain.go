@@ -33,6 +33,8 @@ func (r *replayer) drain(ctx context.Context) error {
 			return drainError(adoptErr, r.unsendable())
 		case errors.Is(lastErr, ErrPaused) && at.turns >= first+2:
 			return drainError(fmt.Errorf("%d jobs left: %w", left, ErrPaused), adoptErr)
+		case at.turns < first+2: // the first may have begun before this call
+			r.poke()
 		}
 		select {
 		case <-stepped:

@@ -20,6 +20,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		main()
+		return
+	}
 	redis.SetLogger(quiet{})
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("time.Sleep")) // go-redis's prober ends within a second
 }
