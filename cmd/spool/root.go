@@ -47,7 +47,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 
 		PersistentPreRun: func(*cobra.Command, []string) { *started = true },
 	}
-	root.AddCommand(newStatusCommand(), newDrainCommand(), newPauseCommand(), newResumeCommand(), newDemoCommand())
+	root.AddCommand(newStatusCommand(), newDrainCommand(), newPauseCommand(), newResumeCommand(), newDemoCommand(), newOutageTopic())
 	return root, started
 }
 
