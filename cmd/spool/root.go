@@ -48,6 +48,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 	}
 	root.AddCommand(newDrainCommand(), newStatusCommand(), newDemoCommand())
 	root.AddCommand(newEnqueueCommand())
+	root.AddCommand(newDrillCommand())
 	return root, started
 }
 
