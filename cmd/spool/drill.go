@@ -86,7 +86,7 @@ func (d driller) run(ctx context.Context) error {
 	if _, err := inspect(dir); err != nil { // a typo must not make a spool that works
 		return err
 	}
-	target, err := targetOf(opt)
+	target, err := targetOf(ctx, opt)
 	if err != nil {
 		return usageError{err.Error()}
 	}

@@ -23,9 +23,9 @@ const askTimeout = 2 * time.Second
 func drillTarget(target string) string { return "drill of " + strings.Replace(target, "://", " ", 1) }
 
 // targetOf returns the name of the target, without a look at Redis.
-func targetOf(opt asynq.RedisConnOpt) (string, error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
+func targetOf(ctx context.Context, opt asynq.RedisConnOpt) (string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel() // before the look
 	target, err := queue.Probe(ctx, opt)
 	if target != "" {
 		err = nil // that of ctx
@@ -62,7 +62,7 @@ func (d *drill) madeQueue(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	queues, err := ask(ctx, d.inspector.Queues) //nolint:contextcheck // asynq's take none
+	queues, err := ask(ctx, d.inspector.Queues)
 	return err == nil && !slices.Contains(queues, d.queue)
 }
 
@@ -97,7 +97,7 @@ func (d *drill) takeOut(ctx context.Context, failed bool) (detail string, err er
 func (d *drill) clearRedis(ctx context.Context, jobs []queue.JobEvent) (detail string, err error) {
 	detail = "it was gone"
 	for _, e := range jobs {
-		_, err := ask(ctx, func() (bool, error) { return true, d.inspector.DeleteTask(e.Queue, e.TaskID) }) //nolint:contextcheck // asynq's take none
+		_, err := ask(ctx, func() (bool, error) { return true, d.inspector.DeleteTask(e.Queue, e.TaskID) })
 		switch {
 		case err == nil:
 			detail = ""
@@ -111,7 +111,7 @@ func (d *drill) clearRedis(ctx context.Context, jobs []queue.JobEvent) (detail s
 	if !d.ownQueue {
 		return detail, nil
 	}
-	_, err = ask(ctx, func() (bool, error) { return true, d.inspector.DeleteQueue(d.queue, false) }) //nolint:contextcheck // asynq's take none
+	_, err = ask(ctx, func() (bool, error) { return true, d.inspector.DeleteQueue(d.queue, false) })
 	switch {
 	case err == nil, errors.Is(err, asynq.ErrQueueNotFound), errors.Is(err, asynq.ErrQueueNotEmpty): // others use it by now
 		return detail, nil

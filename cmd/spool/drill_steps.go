@@ -41,7 +41,7 @@ type drill struct {
 func (d *drill) all(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	d.inspector = asynq.NewInspector(d.opt) //nolint:contextcheck // it does not dial
+	d.inspector = asynq.NewInspector(d.opt)
 	defer func() { _ = d.inspector.Close() }()
 	d.ownQueue = d.madeQueue(limited)
 
@@ -147,7 +147,7 @@ func (d *drill) close() {
 
 // find compares what Redis has with what was enqueued.
 func (d *drill) find(ctx context.Context) (detail string, err error) {
-	info, err := ask(ctx, func() (*asynq.TaskInfo, error) { return d.inspector.GetTaskInfo(d.queue, d.report.ID) }) //nolint:contextcheck // asynq's take none
+	info, err := ask(ctx, func() (*asynq.TaskInfo, error) { return d.inspector.GetTaskInfo(d.queue, d.report.ID) })
 	switch {
 	case errors.Is(err, asynq.ErrTaskNotFound):
 		return "not there any more: a worker has taken it", nil

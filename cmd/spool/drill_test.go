@@ -130,7 +130,7 @@ func TestDrillWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
 	r, _ := downServer(t)
 	dir := t.TempDir()
-	code, stdout, stderr := drillCommand(t.Context(), dir, r.Addr(), nothing, "--timeout", "500ms")
+	code, stdout, stderr := drillCommand(t.Context(), dir, r.Addr(), nothing, "--timeout", "1s")
 	wantText(t, "down", normal(stdout, dir, r.Addr()), `STEP  RESULT  TIME  DETAIL
 open the spool  ok  N  -
 write the job  ok  N  -
@@ -191,7 +191,7 @@ func TestDrillOfAFrozenRedis(t *testing.T) {
 	if err := r.Freeze(); err != nil {
 		t.Fatal(err)
 	}
-	code, stdout, stderr := drillCommand(t.Context(), dir, r.Addr(), nothing, "--timeout", "500ms", "--json")
+	code, stdout, stderr := drillCommand(t.Context(), dir, r.Addr(), nothing, "--timeout", "1s", "--json")
 	var got drillReport
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil {
 		t.Fatal(err)
@@ -274,7 +274,7 @@ func TestDrillTakesOutWhatAKilledOneLeft(t *testing.T) {
 		closeProducer(t, p)
 	}
 	killed()
-	if code, stdout, _ := drillCommand(t.Context(), dir, r.Addr(), nothing, "--timeout", "200ms"); code != exitError || !strings.Contains(stdout, "2 jobs taken out") {
+	if code, stdout, _ := drillCommand(t.Context(), dir, r.Addr(), nothing, "--timeout", "1s"); code != exitError || !strings.Contains(stdout, "2 jobs taken out") {
 		t.Errorf("%d\n%s", code, stdout)
 	}
 	killed()
@@ -391,5 +391,23 @@ func TestDrillCalledWrongly(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s was created: %v", dir, err)
+	}
+	if code, stdout, stderr := spoolCommand(t.Context(), "drill", "--help"); code != exitOK || !strings.Contains(stdout, "Examples:") || stderr != "" {
+		t.Errorf("help: %d, %q, %q", code, stdout, stderr)
+	}
+}
+
+func TestDrillAndEnqueueOnACluster(t *testing.T) {
+	t.Parallel()
+	c := redistest.RunCluster(t, redistest.ClusterOptions{})
+	dir, addr := t.TempDir(), c.Addrs()[0]
+	uri := "redis-cluster://" + addr
+	code, stdout, stderr := spoolCommand(t.Context(), "drill", "--dir", dir, "--redis", uri)
+	if code != exitOK || !strings.Contains(stdout, "to redis-cluster://"+addr+" works: ") {
+		t.Errorf("%d\n%s\n%s", code, stdout, stderr)
+	}
+	wantNothingLeft(t, dir, addr)
+	if code, stdout, stderr := enqueueCommand(t.Context(), dir, uri); code != exitOK || !strings.HasSuffix(stdout, " in queue default: redis\n") {
+		t.Errorf("%d\n%s\n%s", code, stdout, stderr)
 	}
 }

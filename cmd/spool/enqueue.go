@@ -25,12 +25,12 @@ It prints one line: the task's id, its queue, and where it is:
   spool     it is on disk, Redis surely does not have it
   in doubt  it is on disk, and Redis may have it as well: no answer came
 
-What is on disk stays there when enqueue ends, which is at once. It is sent by the
-next service that runs with this directory and this Redis, or by spool drain; under
-the same id, so that Redis refuses a second copy. For a service to be able to take
-it over, enqueue must run as the service's user.
+What is on disk stays there when enqueue ends: it does not wait for Redis. It is sent
+by the next service that runs with this directory and this Redis, or by spool drain;
+under the same id, so that Redis refuses a second copy. For a service to be able to
+take it over, enqueue must run as the service's user.
 
-The flags are asynq's options and mean what they mean there. TIME is as in
+The flags are asynq's options and mean what they mean there. A time is as in
 2026-11-23T20:00:00Z (RFC 3339). Without --payload and --payload-file the task has
 no payload. Other users can read command lines: for what they must not see use
 --payload-file.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -47,15 +46,13 @@ func enqueueCommand(ctx context.Context, dir, uri string, flags ...string) (code
 }
 
 // pipedCommand is spoolCommand with a standard input.
-func pipedCommand(ctx context.Context, in io.Reader, args ...string) (stdout string, err error) {
-	var out bytes.Buffer
-	root, _ := newRootCommand()
+func pipedCommand(ctx context.Context, in io.Reader, args ...string) error {
+	root, _ := newRootCommand() //nolint:contextcheck // cobra hands it to the commands
 	root.SetArgs(args)
 	root.SetIn(in)
-	root.SetOut(&out)
+	root.SetOut(io.Discard)
 	root.SetErr(io.Discard)
-	err = root.ExecuteContext(ctx)
-	return out.String(), err
+	return root.ExecuteContext(ctx)
 }
 
 func inspectorOf(t *testing.T, addr string) *asynq.Inspector {
@@ -256,7 +253,7 @@ func TestEnqueueReadsThePayload(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := []string{"enqueue", "--dir", dir, "--redis", uri, "--type", "t", "--task-id"}
-	if _, err := pipedCommand(t.Context(), strings.NewReader("of a pipe\x00"), append(base, "pipe", "--payload-file", "-")...); err != nil {
+	if err := pipedCommand(t.Context(), strings.NewReader("of a pipe\x00"), append(base, "pipe", "--payload-file", "-")...); err != nil {
 		t.Fatal(err)
 	}
 	if code, _, stderr := spoolCommand(t.Context(), append(base, "file", "--payload-file", file)...); code != exitOK {
@@ -284,8 +281,7 @@ func TestEnqueueIsInterrupted(t *testing.T) {
 	defer func() { _ = silent.Close() }() // ends the read that is left behind
 	ended := make(chan error)
 	go func() {
-		_, err := pipedCommand(ctx, in, "enqueue", "--dir", dir, "--redis", uri, "--type", "t", "--payload-file", "-")
-		ended <- err
+		ended <- pipedCommand(ctx, in, "enqueue", "--dir", dir, "--redis", uri, "--type", "t", "--payload-file", "-")
 	}()
 	if _, err := silent.Write([]byte("half of")); err != nil { // it reads
 		t.Fatal(err)
@@ -336,5 +332,8 @@ func TestEnqueueCalledWrongly(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s was created: %v", dir, err)
+	}
+	if code, stdout, stderr := spoolCommand(t.Context(), "enqueue", "--help"); code != exitOK || !strings.Contains(stdout, "Examples:") || stderr != "" {
+		t.Errorf("help: %d, %q, %q", code, stdout, stderr)
 	}
 }
