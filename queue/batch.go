@@ -143,7 +143,8 @@ func (b *batchCall) chunk(from int) (to int) {
 	return to
 }
 
-// send tries Redis with those tasks that no breaker stops.
+// send tries Redis with those tasks that no breaker stops, and with none if the spool is
+// to come first.
 func (b *batchCall) send(ctx context.Context, tasks []batchTask) {
 	sent, passes, cmds := make([]*batchTask, 0, len(tasks)), make([]pass, 0, len(tasks)), make([]command, 0, len(tasks))
 	behind := map[string]bool{} // by queue: one answer for all its tasks
@@ -153,7 +154,7 @@ func (b *batchCall) send(ctx context.Context, tasks []batchTask) {
 			continue
 		}
 		var at pass
-		if at, t.stopped = b.p.breakers.enter(t.cmd.Queue); t.stopped != nil {
+		if at, t.stopped = b.p.breakers.enter(t.cmd.Queue); t.stopped != nil || b.own.SpoolFirst {
 			continue
 		}
 		late, asked := behind[t.cmd.Queue]
@@ -196,7 +197,7 @@ func (b *batchCall) shelve(ctx context.Context, tasks []batchTask) {
 		}
 		j, err := b.p.job(ctx, &t.call, b.own, t.redisErr)
 		if err == nil && b.own.NoSpool {
-			err = unavailable(j, because(t.redisErr, t.stopped))
+			err = unavailable(j, because(b.own, t.redisErr, t.stopped))
 		}
 		if t.job, t.err = &j, err; err == nil {
 			left = append(left, t)
@@ -214,7 +215,7 @@ func (b *batchCall) shelve(ctx context.Context, tasks []batchTask) {
 		}
 		for _, t := range left {
 			if err != nil {
-				t.err = bothFailed(*t.job, because(t.redisErr, t.stopped), err)
+				t.err = bothFailed(*t.job, because(b.own, t.redisErr, t.stopped), err)
 				continue
 			}
 			t.where = t.job.where()

@@ -241,7 +241,7 @@ func TestOwnOptionsBelongToTheCall(t *testing.T) {
 	t.Parallel()
 	p := newProducer(t, queue.Config{Redis: server("127.0.0.1:1"), SpoolDir: t.TempDir()})
 	var where queue.Where
-	for _, opt := range []asynq.Option{queue.NoSpool(), queue.MaxSpoolAge(time.Hour), queue.ReportTo(&where)} {
+	for _, opt := range []asynq.Option{queue.NoSpool(), queue.SpoolFirst(), queue.MaxSpoolAge(time.Hour), queue.ReportTo(&where)} {
 		_, err := p.Enqueue(asynq.NewTask("t", nil, asynq.MaxRetry(3), opt))
 		if err == nil || !strings.Contains(err.Error(), "NewTask") {
 			t.Errorf("%s in NewTask: %v", opt, err)

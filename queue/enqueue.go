@@ -44,7 +44,7 @@ func (p *Producer) Enqueue(task *asynq.Task, opts ...asynq.Option) (*asynq.TaskI
 // them, and so are [asynq.ErrDuplicateTask] and [asynq.ErrTaskIDConflict]: they hold
 // against what Redis has and against what waits in this Producer's spool, not against
 // what other processes have spooled. A reply that was lost never makes them hold against
-// the job itself. Options of our own: [ReportTo], [NoSpool], [MaxSpoolAge].
+// the job itself. Options of our own: [ReportTo], [NoSpool], [SpoolFirst], [MaxSpoolAge].
 // TaskInfo.State says pending also while the job only lies on disk.
 //
 // Other errors: [ErrClosed], [ErrDrainOnly], [ErrTooLarge] for a task that is larger than
@@ -155,7 +155,7 @@ func (p *Producer) place(ctx context.Context, c *call, own ownOptions, n *notes)
 		return Nowhere, err
 	}
 	at, stopped := p.breakers.enter(c.cmd.Queue)
-	if stopped != nil || p.gate.behind(ctx, c.cmd.Queue) {
+	if stopped != nil || own.SpoolFirst || p.gate.behind(ctx, c.cmd.Queue) {
 		return p.shelve(ctx, c, own, stopped, nil, n)
 	}
 	r := p.attempt(ctx, at, c.cmd, n)

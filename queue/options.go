@@ -50,6 +50,14 @@ func ReportTo(where *Where) asynq.Option { return reportTo{where} }
 // error wraps ErrMaybeEnqueued as well if Redis may have the job.
 func NoSpool() asynq.Option { return noSpool{} }
 
+// SpoolFirst is an option of Enqueue that takes a job through the spool although Redis is
+// there, to see that this works before it is needed: Enqueue makes no attempt at Redis and
+// returns when the spool has fsynced the job, ReportTo says InSpool, and the job is replayed
+// at once, like any other. As in an outage, asynq.ErrDuplicateTask and
+// asynq.ErrTaskIDConflict hold against what waits in this Producer's spool; against what
+// Redis has, only the replay finds out. Together with NoSpool it is an error of the call.
+func SpoolFirst() asynq.Option { return spoolFirst{} }
+
 // MaxSpoolAge is an option of Enqueue that bounds how long the job may wait in the spool.
 // What could not be replayed within d of the call becomes a dead letter, also if Redis
 // may have had it since the call. d is cut to milliseconds; zero and less are an error.
@@ -60,11 +68,13 @@ const (
 	reportToOpt asynq.OptionType = -1 - iota
 	noSpoolOpt
 	maxSpoolAgeOpt
+	spoolFirstOpt
 )
 
 type (
 	reportTo    struct{ where *Where }
 	noSpool     struct{}
+	spoolFirst  struct{}
 	maxSpoolAge time.Duration
 )
 
@@ -74,6 +84,9 @@ func (o reportTo) Value() any              { return o.where }
 func (noSpool) String() string             { return "NoSpool()" }
 func (noSpool) Type() asynq.OptionType     { return noSpoolOpt }
 func (noSpool) Value() any                 { return nil }
+func (spoolFirst) String() string          { return "SpoolFirst()" }
+func (spoolFirst) Type() asynq.OptionType  { return spoolFirstOpt }
+func (spoolFirst) Value() any              { return nil }
 func (d maxSpoolAge) String() string       { return fmt.Sprintf("MaxSpoolAge(%v)", time.Duration(d)) }
 func (maxSpoolAge) Type() asynq.OptionType { return maxSpoolAgeOpt }
 func (d maxSpoolAge) Value() any           { return time.Duration(d) }
@@ -86,6 +99,11 @@ func (o reportTo) Apply(to *intake.Options) error {
 
 func (noSpool) Apply(to *intake.Options) error {
 	to.NoSpool = true
+	return nil
+}
+
+func (spoolFirst) Apply(to *intake.Options) error {
+	to.SpoolFirst = true
 	return nil
 }
 

@@ -27,11 +27,11 @@ func twinError(err error) error {
 }
 
 // shelve writes a job to the spool that Redis did not acknowledge: after an attempt, or
-// without one because of an open breaker.
+// without one because of an open breaker, of older jobs or of SpoolFirst.
 func (p *Producer) shelve(ctx context.Context, c *call, own ownOptions, stopped *breaker, redisErr error, n *notes) (Where, error) {
 	j, err := p.job(ctx, c, own, redisErr)
 	if err == nil && own.NoSpool {
-		err = unavailable(j, because(redisErr, stopped))
+		err = unavailable(j, because(own, redisErr, stopped))
 	}
 	if err != nil {
 		return Nowhere, err
@@ -40,7 +40,7 @@ func (p *Producer) shelve(ctx context.Context, c *call, own ownOptions, stopped 
 		if twins := (*spool.TwinsError)(nil); errors.As(err, &twins) {
 			return Nowhere, twinError(twins.Errs[0])
 		}
-		return Nowhere, bothFailed(j, because(redisErr, stopped), err)
+		return Nowhere, bothFailed(j, because(own, redisErr, stopped), err)
 	}
 	p.shelved(j, stopped, n)
 	return j.where(), nil
@@ -92,11 +92,16 @@ func (p *Producer) shelved(j job, stopped *breaker, n *notes) {
 // errBehind is why a job goes to the spool although there is no outage.
 var errBehind = errors.New("older jobs of its queue wait in the spool")
 
-// because is the error of the attempt, or of the outage for which there was none.
-func because(redisErr error, stopped *breaker) error {
+// errSpoolFirst is why a job goes to the spool that was meant to.
+var errSpoolFirst = errors.New("no attempt at Redis because of SpoolFirst")
+
+// because is the error of the attempt, or why there was none.
+func because(own ownOptions, redisErr error, stopped *breaker) error {
 	switch {
 	case redisErr != nil:
 		return redisErr
+	case own.SpoolFirst:
+		return errSpoolFirst
 	case stopped == nil:
 		return errBehind
 	}

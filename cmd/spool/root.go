@@ -47,7 +47,12 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 
 		PersistentPreRun: func(*cobra.Command, []string) { *started = true },
 	}
-	root.AddCommand(newStatusCommand(), newDrainCommand(), newPauseCommand(), newResumeCommand(), newDemoCommand(), newOutageTopic())
+	root.AddCommand(
+		newStatusCommand(),
+		newDrainCommand(), newPauseCommand(), newResumeCommand(),
+		newEnqueueCommand(), newDrillCommand(),
+		newDemoCommand(), newOutageTopic(),
+	)
 	return root, started
 }
 

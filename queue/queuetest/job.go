@@ -31,6 +31,7 @@ type Job struct {
 	LockUntil time.Time // when the lock of a unique job ends; zero: not unique
 
 	NoSpool     bool          // queue.NoSpool was given
+	SpoolFirst  bool          // queue.SpoolFirst was given
 	MaxSpoolAge time.Duration // zero: queue.MaxSpoolAge was not given
 	Where       queue.Where   // where the job was when Enqueue returned
 
@@ -47,7 +48,7 @@ func newJob(info *asynq.TaskInfo, cmd compose.Command, own intake.Options, now t
 	j := Job{
 		ID: info.ID, Queue: info.Queue, Type: info.Type, Payload: info.Payload, Headers: info.Headers,
 		MaxRetry: info.MaxRetry, Timeout: info.Timeout, Deadline: info.Deadline, Retention: info.Retention,
-		Group: info.Group, NoSpool: own.NoSpool, MaxSpoolAge: own.MaxAge, lock: cmd.Lock(),
+		Group: info.Group, NoSpool: own.NoSpool, SpoolFirst: own.SpoolFirst, MaxSpoolAge: own.MaxAge, lock: cmd.Lock(),
 	}
 	if info.State == asynq.TaskStateScheduled {
 		j.ProcessAt = info.NextProcessAt

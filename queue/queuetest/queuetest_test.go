@@ -205,3 +205,19 @@ func TestManyGoroutines(t *testing.T) {
 		t.Errorf("%d jobs", len(ids))
 	}
 }
+
+func TestSpoolFirstIsReplayedAtOnce(t *testing.T) {
+	f := queuetest.New(t)
+	var where queue.Where
+	for range 2 { // the second one's twin is in Redis, as only the replay would find out
+		if err := enqueue(t, f, queue.SpoolFirst(), queue.ReportTo(&where), asynq.TaskID("id")); err != nil || where != queue.InSpool {
+			t.Fatalf("%v, %v", where, err)
+		}
+	}
+	if err := enqueue(t, f, asynq.TaskID("id")); !errors.Is(err, asynq.ErrTaskIDConflict) {
+		t.Errorf("a twin of what was replayed: %v", err)
+	}
+	if err := enqueue(t, f, queue.SpoolFirst(), queue.NoSpool()); err == nil {
+		t.Error("SpoolFirst with NoSpool is accepted")
+	}
+}

@@ -26,9 +26,10 @@ type Option interface {
 
 // Options are the options of ours that a call was given.
 type Options struct {
-	Where   *int // a queue.Where of the caller's, may be nil
-	NoSpool bool
-	MaxAge  time.Duration // zero: no bound
+	Where      *int // a queue.Where of the caller's, may be nil
+	NoSpool    bool
+	SpoolFirst bool
+	MaxAge     time.Duration // zero: no bound
 }
 
 // ReadOptions picks our options out of those of a call.
@@ -39,6 +40,9 @@ func ReadOptions(opts []asynq.Option) (o Options, err error) {
 				return o, err
 			}
 		}
+	}
+	if o.NoSpool && o.SpoolFirst {
+		return o, errors.New("queue: NoSpool and SpoolFirst exclude each other")
 	}
 	return o, nil
 }

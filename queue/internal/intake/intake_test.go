@@ -28,11 +28,17 @@ func TestReadOptionsPicksOursAmongAsynqs(t *testing.T) {
 	if _, err := intake.ReadOptions([]asynq.Option{queue.MaxSpoolAge(0)}); err == nil {
 		t.Error("MaxSpoolAge(0) was taken")
 	}
+	if o, err := intake.ReadOptions([]asynq.Option{queue.SpoolFirst()}); err != nil || !o.SpoolFirst {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if _, err := intake.ReadOptions([]asynq.Option{queue.SpoolFirst(), queue.NoSpool()}); err == nil {
+		t.Error("SpoolFirst was taken together with NoSpool")
+	}
 	intake.Options{}.Report(1) // to nobody
 }
 
 func TestCheckTaskFindsOurOptionsInsideATask(t *testing.T) {
-	for _, opt := range []asynq.Option{queue.ReportTo(new(queue.Where)), queue.NoSpool(), queue.MaxSpoolAge(1)} {
+	for _, opt := range []asynq.Option{queue.ReportTo(new(queue.Where)), queue.NoSpool(), queue.SpoolFirst(), queue.MaxSpoolAge(1)} {
 		if err := intake.CheckTask(asynq.NewTask("t", nil, asynq.MaxRetry(1), opt)); err == nil {
 			t.Errorf("%v was not found", opt)
 		}
