@@ -32,8 +32,7 @@ it may have taken the job before drill finds it; that is said, and no failure. W
 know what to do with a task of that type. The queue goes again when it is empty,
 one of your own only if it surely was not there before.
 
-Run it as the user of the service: others may not be able to use its directory,
-which must exist. The share that drill makes has a target of its own, shown by spool
+Run it as the user of the service, or as root with --force. The directory must exist. The share that drill makes has a target of its own, shown by spool
 status while it runs: jobs that others have left are not touched, and nobody else
 takes the job.
 
@@ -58,6 +57,7 @@ func newDrillCommand() *cobra.Command {
 		},
 	}
 	d.flags.addFlags(cmd)
+	d.flags.addForce(cmd)
 	cmd.Flags().StringVar(&d.queue, "queue", drillQueue, "the `name` of the job's queue")
 	cmd.Flags().StringVar(&d.typename, "type", "spool:drill", "the `name` of the job's type")
 	cmd.Flags().DurationVar(&d.timeout, "timeout", 30*time.Second, "give up after this `duration`")
@@ -83,7 +83,10 @@ func (d driller) run(ctx context.Context) error {
 	case opt == nil:
 		return usageError{"no Redis named: give --redis or set REDIS_URL"}
 	}
-	if _, err := inspect(dir); err != nil { // a typo must not make a spool that works
+	if _, err = inspect(dir); err == nil { // a typo must not make a spool that works
+		err = d.flags.beOwner(dir)
+	}
+	if err != nil {
 		return err
 	}
 	target, err := targetOf(ctx, opt)

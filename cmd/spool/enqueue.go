@@ -56,6 +56,7 @@ func newEnqueueCommand() *cobra.Command {
 		},
 	}
 	e.flags.addFlags(cmd)
+	e.flags.addForce(cmd)
 	e.task.addFlags(cmd)
 	return cmd
 }
@@ -88,6 +89,9 @@ func (e enqueuer) run(ctx context.Context, given func(flag string) bool) error {
 		return usageError{"no Redis named: give --redis or set REDIS_URL"}
 	}
 	task, opts, err := e.task.read(ctx, e.in, given)
+	if err == nil {
+		err = e.flags.beOwner(dir)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 )
@@ -9,7 +10,10 @@ import (
 // processes could not read. With --force root becomes that user for the rest of the command.
 func (c *common) beOwner(dir string) error {
 	fi, err := os.Stat(dir)
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrNotExist): // it will be this user's
+		return nil
+	case err != nil:
 		return err
 	}
 	uid, gid, known := userOf(fi)

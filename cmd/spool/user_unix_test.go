@@ -41,7 +41,7 @@ func TestSpoolOfAnotherUser(t *testing.T) {
 	if err := r.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"pause", "drain --redis " + uri} {
+	for _, line := range []string{"pause", "drain --redis " + uri, "drill --redis " + uri, "enqueue --type t --redis " + uri} {
 		args := append(strings.Fields(line), "--dir", dir)
 		if code, _, stderr := spoolCommand(t.Context(), args...); code != exitError || !strings.Contains(stderr, "belongs to uid 65534") || !strings.Contains(stderr, "--force") {
 			t.Errorf("%s: %d, %s", line, code, stderr)
