@@ -99,6 +99,18 @@
 // full, workers could not take jobs out either (H45). It holds back when calls of Enqueue
 // get slow beside it.
 //
+// # Looking after the spool
+//
+// Each Producer serves an admin API, HTTP over a Unix socket in its share of SpoolDir, to
+// processes of its own user and of root; [Producer.Handler] serves the same on any port. The
+// command in cmd/spool asks living processes over their sockets, and serves what dead ones
+// left to itself by [OpenOffline]. What is removed or retried waits until nothing that was
+// read is on its way to Redis.
+//
+// A file in SpoolDir pauses the replay of every process there, see [spool.PauseReplay]: it is
+// looked for every half second. Outages are still probed for their end, so new jobs go to
+// Redis, and Drain fails with [ErrPaused].
+//
 // # Targets
 //
 // A target names the Redis that jobs are meant for: see Config.Target. Each Producer's share

@@ -32,9 +32,10 @@ it may have taken the job before drill finds it; that is said, and no failure. W
 know what to do with a task of that type. The queue goes again when it is empty,
 one of your own only if it surely was not there before.
 
-Run it as the user of the service, or as root with --force. The directory must exist. The share that drill makes has a target of its own, shown by spool
-status while it runs: jobs that others have left are not touched, and nobody else
-takes the job.
+Run it as the user of the service, or as root with --force. The directory must
+exist. The share that drill makes has a target of its own, shown by spool status
+while it runs: jobs that others have left are not touched, and nobody else takes
+the job.
 
 If Redis is away drill waits for it, until --timeout. What could not be sent is
 taken out of the spool again. Ctrl-C does the same at once.
