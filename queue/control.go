@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/jobspool/jobspool/spool"
 )
@@ -41,10 +42,11 @@ type Status struct {
 // Kind counts what is pending of one queue and type. Both are empty for those of which
 // there are too many to tell apart.
 type Kind struct {
-	Queue   string `json:"queue"`
-	Type    string `json:"type"`
-	Pending int    `json:"pending"`
-	Bytes   int64  `json:"bytes"`
+	Queue   string    `json:"queue"`
+	Type    string    `json:"type"`
+	Pending int       `json:"pending"`
+	Bytes   int64     `json:"bytes"`
+	Oldest  time.Time `json:"oldest,omitzero"` // none was accepted before
 }
 
 // JobPage is a part of a list of jobs.

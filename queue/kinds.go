@@ -13,10 +13,19 @@ func KindsOf(classes map[string]spool.ClassStats) []Kind {
 	kinds := make([]Kind, 0, len(classes))
 	for _, class := range slices.Sorted(maps.Keys(classes)) {
 		c := classes[class]
-		kinds = append(kinds, Kind{Queue: queueOf(class), Type: typeOf(class), Pending: c.Pending, Bytes: c.Bytes})
+		kinds = append(kinds, Kind{Queue: queueOf(class), Type: typeOf(class), Pending: c.Pending, Bytes: c.Bytes, Oldest: c.Oldest})
 	}
 	slices.SortStableFunc(kinds, func(a, b Kind) int { return cmp.Compare(b.Pending, a.Pending) })
 	return kinds
+}
+
+// Add returns the sum of two kinds of the same queue and type.
+func (k Kind) Add(more Kind) Kind {
+	k.Pending, k.Bytes = k.Pending+more.Pending, k.Bytes+more.Bytes
+	if k.Oldest.IsZero() || !more.Oldest.IsZero() && more.Oldest.Before(k.Oldest) {
+		k.Oldest = more.Oldest
+	}
+	return k
 }
 
 // Verified is what a look at every byte of one segment found.

@@ -161,7 +161,7 @@ func TestDrainOfSomeJobs(t *testing.T) {
 		says  string
 		exit  int
 	}{
-		{"--queue high --limit 20 --dry-run", 0, "20 jobs would be sent\n  queue high, type t: 20\n", exitOK},
+		{"--queue high --limit 20 --dry-run", 0, "20 jobs would be sent\n  queue high, type t: 20, the oldest ", exitOK},
 		{"--queue nosuch", 0, "0 sent", exitLeft},
 		{"--type nosuch", 0, "0 sent", exitLeft},
 		{"--queue high --limit 20", 20, "20 sent", exitLeft},

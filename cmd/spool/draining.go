@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/hibiken/asynq"
 
@@ -134,77 +132,4 @@ func (r *draining) sum(ctx context.Context, result *drained) {
 			result.add(r.before[d], st.Stats)
 		}
 	}
-}
-
-// rehearse counts what a drain would send.
-func (d *drainer) rehearse(ctx context.Context, dir string, opt asynq.RedisConnOpt) (err error) {
-	st, err := look(ctx, dir, opt)
-	if err != nil {
-		return err
-	}
-	foreign := map[string]bool{}
-	for _, o := range st.Owners {
-		foreign[o.Name] = o.State == stateForeign && d.to == ""
-	}
-	ds, err := d.flags.openDesks(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ds.close()) }()
-	plan := rehearsal{Kinds: []queue.Kind{}}
-	for _, desk := range ds.all {
-		if desk.live && d.picky() {
-			continue
-		}
-		err := desk.jobs(ctx, queue.Filter{}, false, func(j queue.Job) error {
-			event := queue.JobEvent{TaskID: j.ID, Queue: j.Queue, Type: j.Type, At: j.At}
-			if !foreign[j.Owner] && (desk.live || d.pick.takes(event)) {
-				plan.add(j)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	ds.complain(d.err)
-	return plan.show(d)
-}
-
-// rehearsal is what a drain would send.
-type rehearsal struct {
-	Jobs   int          `json:"jobs"`
-	Oldest *time.Time   `json:"oldest,omitempty"`
-	Kinds  []queue.Kind `json:"kinds"`
-}
-
-func (r *rehearsal) add(j queue.Job) {
-	r.Jobs++
-	if r.Oldest == nil || j.At.Before(*r.Oldest) {
-		r.Oldest = &j.At
-	}
-	for i, k := range r.Kinds {
-		if k.Queue == j.Queue && k.Type == j.Type {
-			r.Kinds[i].Pending, r.Kinds[i].Bytes = k.Pending+1, k.Bytes+int64(j.Bytes)
-			return
-		}
-	}
-	r.Kinds = append(r.Kinds, queue.Kind{Queue: j.Queue, Type: j.Type, Pending: 1, Bytes: int64(j.Bytes)})
-}
-
-func (r *rehearsal) show(d *drainer) error {
-	if d.flags.json {
-		return printJSON(d.out, r)
-	}
-	fmt.Fprintf(d.out, "%s would be sent\n", plural(r.Jobs, "job"))
-	for _, k := range r.Kinds {
-		fmt.Fprintf(d.out, "  queue %s, type %s: %s\n", k.Queue, k.Type, count(int64(k.Pending)))
-	}
-	if r.Oldest != nil {
-		fmt.Fprintf(d.out, "the oldest was accepted %s ago\n", age(time.Now(), *r.Oldest))
-	}
-	if d.pick.tooOld.Load() {
-		fmt.Fprintf(d.out, "jobs older than %v are not counted: --max-age 0 sends them, too\n", d.pick.maxAge)
-	}
-	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -163,20 +162,14 @@ func probe(ctx context.Context, opt asynq.RedisConnOpt) (*redisStatus, error) {
 
 // count takes in what is known of each owner.
 func (s *status) count(owners []spool.OwnerInfo) {
-	kinds := map[string]queue.Kind{}
-	add := func(more []queue.Kind) {
-		for _, k := range more {
-			sum := kinds[k.Queue+"\x00"+k.Type]
-			kinds[k.Queue+"\x00"+k.Type] = queue.Kind{Queue: k.Queue, Type: k.Type, Pending: sum.Pending + k.Pending, Bytes: sum.Bytes + k.Bytes}
-		}
-	}
+	kinds := kindSum{}
 	for _, p := range s.Processes {
-		add(p.Kinds)
+		kinds.add(p.Kinds...)
 	}
 	for _, o := range owners {
 		row := s.row(o)
 		if !o.Alive {
-			add(queue.KindsOf(o.Classes))
+			kinds.add(queue.KindsOf(o.Classes)...)
 		}
 		s.Owners = append(s.Owners, row)
 		if row.Pending != nil {
@@ -185,10 +178,7 @@ func (s *status) count(owners []spool.OwnerInfo) {
 		s.PendingBytes += row.PendingBytes
 		s.DeadLetters += row.DeadLetters
 	}
-	for _, k := range kinds {
-		s.Kinds = append(s.Kinds, k)
-	}
-	slices.SortFunc(s.Kinds, compareKinds)
+	s.Kinds = kinds.list()
 }
 
 // row says what is known of one owner: a living one's process tells what it holds.

@@ -57,10 +57,6 @@ func (s *status) show(out io.Writer, asJSON bool) error {
 	return s.print(out, time.Now())
 }
 
-func compareKinds(a, b queue.Kind) int {
-	return cmp.Or(cmp.Compare(b.Pending, a.Pending), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.Type, b.Type))
-}
-
 func (s *status) print(out io.Writer, now time.Time) error {
 	s.printRedis(out)
 	if p := s.Paused; p != nil {
@@ -140,9 +136,10 @@ func (s *status) printTables(out io.Writer, now time.Time) error {
 	}
 	fmt.Fprintln(w)
 	if len(s.Kinds) > 0 {
-		fmt.Fprintln(w, "QUEUE\tTYPE\tPENDING\tBYTES")
+		fmt.Fprintln(w, "QUEUE\tTYPE\tPENDING\tBYTES\tOLDEST")
 		for _, k := range s.Kinds[:min(len(s.Kinds), maxKinds)] {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", cmp.Or(k.Queue, "(others)"), cmp.Or(k.Type, "(others)"), count(int64(k.Pending)), humanize.IBytes(uint64(k.Bytes)))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", cmp.Or(k.Queue, "(others)"), cmp.Or(k.Type, "(others)"), count(int64(k.Pending)),
+				humanize.IBytes(uint64(k.Bytes)), age(now, k.Oldest))
 		}
 		if more := len(s.Kinds) - maxKinds; more > 0 {
 			fmt.Fprintf(w, "and %d more\n", more)
