@@ -47,6 +47,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 		PersistentPreRun: func(*cobra.Command, []string) { *started = true },
 	}
 	root.AddCommand(newDrainCommand(), newStatusCommand(), newDemoCommand())
+	root.AddCommand(newPingCommand())
 	return root, started
 }
 
