@@ -47,7 +47,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 		PersistentPreRun: func(*cobra.Command, []string) { *started = true },
 	}
 	root.AddCommand(newDrainCommand(), newStatusCommand(), newDemoCommand())
-	root.AddCommand(newPingCommand())
+	root.AddCommand(newPingCommand(), newDoctorCommand())
 	return root, started
 }
 
