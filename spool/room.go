@@ -50,7 +50,7 @@ func (r *room) measure() (used, free, floor int64, err error) {
 	}
 	floor = max(r.minFree, 0)
 	if r.minFree == 0 {
-		floor = min(DefaultMinFreeBytes, total/100*minFreePercent)
+		floor = defaultMinFree(total)
 	}
 	left := free - floor
 	if r.maxBytes >= 0 {

@@ -48,7 +48,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 		PersistentPreRun: func(*cobra.Command, []string) { *started = true },
 	}
 	root.AddCommand(
-		newStatusCommand(),
+		newStatusCommand(), newPingCommand(), newDoctorCommand(),
 		newDrainCommand(), newPauseCommand(), newResumeCommand(),
 		newEnqueueCommand(), newDrillCommand(),
 		newDemoCommand(), newOutageTopic(),

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+
+	"github.com/jobspool/jobspool/queue"
+	"github.com/jobspool/jobspool/spool"
+)
+
+// spoolFacts are what is seen of a SpoolDir.
+type spoolFacts struct {
+	dir  string
+	info spool.DirectoryInfo
+	err  error // why there is no info
+
+	owners    []spool.OwnerInfo
+	set       []spool.Quarantined
+	ownersErr error
+}
+
+var errDiskHangs = errors.New("the disk did not answer in time")
+
+func lookAtSpool(dir string) spoolFacts {
+	f := spoolFacts{dir: dir}
+	if f.info, f.err = spool.Directory(dir); f.err != nil {
+		return f
+	}
+	if f.owners, f.ownersErr = spool.Inspect(dir); f.ownersErr == nil {
+		f.set, f.ownersErr = spool.Quarantine(dir)
+	}
+	return f
+}
+
+// judgeSpool says what is to be said of a SpoolDir. Without a target nobody can tell which
+// owners are foreign.
+func judgeSpool(f spoolFacts, target string) []finding {
+	if f.err != nil {
+		todo := "name the SpoolDir of the service in --dir; its Producer creates it"
+		if errors.Is(f.err, errDiskHangs) {
+			todo = "see to the disk, or to the server of a network file system"
+		}
+		return append([]finding{failed("directory", f.dir+": "+f.err.Error(), todo)},
+			notMadeOf(f.err, "user", "mode", "filesystem", "free space", "owners", "orphans", "foreign", "dead letters", "segments", "quarantine")...)
+	}
+	out := []finding{
+		passed("directory", f.dir), judgeUser(f.info, os.Geteuid()), judgeMode(f.info, runtime.GOOS), judgeFilesystem(f.info, runtime.GOOS),
+		judgeFreeSpace(f.info),
+	}
+	switch err := f.ownersErr; {
+	case errors.Is(err, spool.ErrNotSpool):
+		out = append(out, failed("owners", err.Error(), "name the SpoolDir of the service in --dir"))
+		return append(out, notMadeOf(err, "orphans", "foreign", "dead letters", "segments", "quarantine")...)
+	case err != nil:
+		return append(out, notMadeOf(err, "owners", "orphans", "foreign", "dead letters", "segments", "quarantine")...)
+	}
+	return append(out, judgeOwners(f.owners, f.set, target)...)
+}
+
+func judgeUser(info spool.DirectoryInfo, own int) finding {
+	if !info.OtherUser {
+		return passed("user", "it belongs to this user")
+	}
+	return warned("user", fmt.Sprintf("it belongs to uid %d, this is uid %d: no process adopts another user's jobs", info.UID, own),
+		"run spool, and every service that shares the directory, as uid "+strconv.Itoa(info.UID))
+}
+
+func judgeMode(info spool.DirectoryInfo, system string) finding {
+	perm := info.Mode.Perm()
+	switch {
+	case system == "windows":
+		return passed("mode", "Windows has its own rights")
+	case perm&0o700 != 0o700:
+		return failed("mode", fmt.Sprintf("%#o: its user may not write there", perm), "chmod 700")
+	case perm&0o077 != 0:
+		return warned("mode", fmt.Sprintf("%#o: others may see what is in it, and perhaps read payloads", perm), "chmod 700")
+	}
+	return passed("mode", fmt.Sprintf("%#o", perm))
+}
+
+func judgeFilesystem(info spool.DirectoryInfo, system string) finding {
+	const todo = "put SpoolDir on a local disk that outlives the process"
+	switch {
+	case info.Warning != "":
+		return warned("filesystem", info.Warning, todo)
+	case system != "linux":
+		return warned("filesystem", "not checked: its kind is told on Linux only", todo)
+	}
+	return passed("filesystem", "of no kind that is known to lose jobs")
+}
+
+// judgeFreeSpace goes by the defaults of the Config, which it does not know.
+func judgeFreeSpace(info spool.DirectoryInfo) finding {
+	seen := fmt.Sprintf("%s of %s", sizeText(info.FreeBytes), sizeText(info.TotalBytes))
+	const todo = "make room, or move SpoolDir"
+	switch room := info.FreeBytes - info.MinFree; {
+	case room <= 0:
+		return failed("free space", seen+": a Producer takes no jobs in an outage (MinFreeBytes)", todo)
+	case room < spool.DefaultMaxBytes:
+		return warned("free space", fmt.Sprintf("%s: %s for jobs, less than MaxBytes (%s)", seen, sizeText(room), sizeText(spool.DefaultMaxBytes)), todo)
+	}
+	return passed("free space", seen)
+}
+
+// heldByDead is what several owners hold together.
+type heldByDead struct{ owners, pending int }
+
+func (h heldByDead) String() string {
+	return fmt.Sprintf("%s of %s", plural(h.pending, "job"), plural(h.owners, "dead process"))
+}
+
+// judgeOwners says what the owners, and what is in quarantine, mean for the jobs.
+func judgeOwners(owners []spool.OwnerInfo, set []spool.Quarantined, target string) []finding {
+	alive, dead, unreadable := 0, 0, 0
+	var orphans, foreign heldByDead
+	var bad []string
+	for _, o := range owners {
+		h := &orphans
+		if target != "" && !queue.SameTarget(o.Identity.Target, target) {
+			h = &foreign
+		}
+		if o.Alive {
+			alive++
+		} else if o.Pending > 0 {
+			h.owners, h.pending = h.owners+1, h.pending+o.Pending
+		}
+		dead += o.DeadLetters
+		for _, why := range o.Bad {
+			bad = append(bad, o.Name+": "+why)
+		}
+	}
+	for _, q := range set {
+		unreadable += q.Unreadable
+	}
+	return []finding{
+		passed("owners", fmt.Sprintf("%d, of which %d are alive and look after their own jobs", len(owners), alive)),
+		judgeOrphans(orphans, alive), judgeForeign(foreign, target), judgeDeadLetters(dead), judgeSegments(bad), judgeQuarantine(set, unreadable),
+	}
+}
+
+func judgeOrphans(h heldByDead, alive int) finding {
+	if h.pending == 0 {
+		return passed("orphans", "none")
+	}
+	todo := "start the service, whose Producer sends them, or spool drain"
+	if alive > 0 {
+		todo = "a Producer that lives sends them within ten seconds, if Redis takes writes and the target is its own; else spool drain"
+	}
+	return warned("orphans", h.String(), todo)
+}
+
+func judgeForeign(h heldByDead, target string) finding {
+	switch {
+	case target == "":
+		return notMade("foreign", errors.New("without --redis nobody can tell"))
+	case h.pending == 0:
+		return passed("foreign", "none")
+	}
+	return warned("foreign", h.String()+" for another Redis, see spool status",
+		"spool drain with that Redis; or list the old target in Config.AcceptTargets")
+}
+
+func judgeDeadLetters(n int) finding {
+	if n == 0 {
+		return passed("dead letters", "none of dead processes")
+	}
+	return warned("dead letters", plural(n, "job")+" that Redis refused for its own sake", "spool dead ls shows why")
+}
+
+func judgeSegments(bad []string) finding {
+	if len(bad) == 0 {
+		return passed("segments", "all that are not in use can be read")
+	}
+	return failed("segments", someOf(bad, "; "), "keep the files; see the error, the disk and the kernel's log; spool drain salvages what can be read")
+}
+
+func judgeQuarantine(set []spool.Quarantined, unreadable int) finding {
+	if len(set) == 0 {
+		return passed("quarantine", "empty")
+	}
+	seen := fmt.Sprintf("%s, unreadable jobs in it: %d", plural(len(set), "file"), unreadable)
+	const todo = "see the reasons beside the files; check the disk; move the files away once nobody needs them"
+	if unreadable > 0 {
+		return failed("quarantine", seen, todo)
+	}
+	return warned("quarantine", seen, todo)
+}

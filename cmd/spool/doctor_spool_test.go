@@ -1,0 +1,124 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/jobspool/jobspool/spool"
+)
+
+// TestDoctorOfASpool looks at a directory that others may read, in which a dead and a
+// living process have jobs.
+func TestDoctorOfASpool(t *testing.T) {
+	r, uri := downServer(t)
+	dir := t.TempDir()
+	closeProducer(t, spooled(t, dir, r.Addr(), 3))
+	spooled(t, dir, "127.0.0.1:1", 1)            // of the same target it would adopt the dead one
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // that is what is to be found
+		t.Fatal(err)
+	}
+	t.Setenv("REDIS_URL", "")
+	d := doctored(t, "--dir", dir)
+	d.want(t, "spool", "directory", resultOK, dir)
+	d.want(t, "spool", "user", resultOK, "this user")
+	d.want(t, "spool", "owners", resultOK, "2, of which 1 are alive")
+	d.want(t, "spool", "orphans", resultWarn, "3 jobs of 1 dead process")
+	d.want(t, "spool", "foreign", resultWarn, "without --redis nobody can tell")
+	d.want(t, "spool", "segments", resultOK, "")
+	if runtime.GOOS != "windows" {
+		d.want(t, "spool", "mode", resultWarn, "0755: others may see")
+	}
+	if len(d.LeftOut) != 1 || !strings.Contains(d.LeftOut[0], "--redis") || d.count(resultFail) > 0 {
+		t.Errorf("%+v", d)
+	}
+	d = doctored(t, "--dir", dir, "--redis", uri)
+	d.want(t, "spool", "orphans", resultWarn, "3 jobs of 1 dead process")
+	d.want(t, "spool", "foreign", resultOK, "none")
+	d = doctored(t, "--dir", dir, "--redis", "redis://127.0.0.1:2")
+	d.want(t, "spool", "orphans", resultOK, "none")
+	d.want(t, "spool", "foreign", resultWarn, "3 jobs of 1 dead process for another Redis")
+}
+
+// TestDoctorOfADamagedSpool cuts a segment short, and lets a drain set it aside.
+func TestDoctorOfADamagedSpool(t *testing.T) {
+	t.Parallel()
+	r, uri := downServer(t)
+	dir := t.TempDir()
+	closeProducer(t, spooled(t, dir, r.Addr(), 3))
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*.seg"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if err := os.Truncate(files[0], 100); err != nil {
+		t.Fatal(err)
+	}
+	d := doctored(t, "--dir", dir, "--redis", uri)
+	d.want(t, "spool", "segments", resultFail, filepath.Base(files[0]))
+	if err := r.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	spoolCommand(t.Context(), "drain", "--dir", dir, "--redis", uri)
+	d = doctored(t, "--dir", dir, "--redis", uri)
+	if f := d.found(t, "spool", "quarantine"); f.Result == resultOK || !strings.Contains(f.Seen, "1 file") {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestDoctorOfWrongDirectories(t *testing.T) {
+	t.Setenv("REDIS_URL", "")
+	dir := t.TempDir()
+	d := doctored(t, "--dir", filepath.Join(dir, "typo"))
+	d.want(t, "spool", "directory", resultFail, "typo")
+	d.want(t, "spool", "quarantine", resultWarn, "not checked")
+	if err := os.WriteFile(filepath.Join(dir, "letter.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d = doctored(t, "--dir", dir)
+	d.want(t, "spool", "owners", resultFail, "not a SpoolDir")
+	d = doctored(t, "--dir", filepath.Join(dir, "letter.txt"))
+	d.want(t, "spool", "directory", resultFail, "no directory")
+}
+
+func TestJudgeSpoolOnADiskThatHangs(t *testing.T) {
+	t.Parallel()
+	found := judgeSpool(spoolFacts{dir: "d", err: errDiskHangs}, "")
+	if len(found) != 11 || found[0].Result != resultFail || !strings.Contains(found[0].Todo, "disk") || found[10].Check != "quarantine" || found[10].Result != resultWarn {
+		t.Errorf("%+v", found)
+	}
+}
+
+func TestJudgeDirectory(t *testing.T) {
+	t.Parallel()
+	const gib = 1 << 30
+	for _, c := range []struct {
+		got  finding
+		want result
+		seen string
+	}{
+		{judgeUser(spool.DirectoryInfo{UID: 7, OtherUser: true}, 0), resultWarn, "belongs to uid 7, this is uid 0"},
+		{judgeMode(spool.DirectoryInfo{Mode: os.ModeDir | 0o700}, "linux"), resultOK, "0700"},
+		{judgeMode(spool.DirectoryInfo{Mode: os.ModeDir | 0o710}, "linux"), resultWarn, "0710"},
+		{judgeMode(spool.DirectoryInfo{Mode: os.ModeDir | 0o500}, "linux"), resultFail, "may not write"},
+		{judgeMode(spool.DirectoryInfo{Mode: os.ModeDir | 0o777}, "windows"), resultOK, ""},
+		{judgeFilesystem(spool.DirectoryInfo{Warning: "tmpfs: in memory"}, "linux"), resultWarn, "tmpfs"},
+		{judgeFilesystem(spool.DirectoryInfo{}, "linux"), resultOK, ""},
+		{judgeFilesystem(spool.DirectoryInfo{}, "darwin"), resultWarn, "not checked"},
+		{judgeFreeSpace(spool.DirectoryInfo{FreeBytes: 9 * gib, TotalBytes: 10 * gib, MinFree: 64 << 20}), resultOK, "9.0 GiB of 10 GiB"},
+		{judgeFreeSpace(spool.DirectoryInfo{FreeBytes: gib, TotalBytes: 10 * gib, MinFree: 64 << 20}), resultWarn, "960 MiB for jobs"},
+		{judgeFreeSpace(spool.DirectoryInfo{FreeBytes: 64 << 20, TotalBytes: 10 * gib, MinFree: 64 << 20}), resultFail, "takes no jobs"},
+		{judgeDeadLetters(2), resultWarn, "2 jobs"},
+		{judgeQuarantine([]spool.Quarantined{{Salvaged: 3}}, 0), resultWarn, "1 file, unreadable jobs in it: 0"},
+		{judgeQuarantine([]spool.Quarantined{{}, {}}, 4), resultFail, "2 files, unreadable jobs in it: 4"},
+		{judgeSegments([]string{"a: b"}), resultFail, "a: b"},
+	} {
+		if c.got.Result != c.want || !strings.Contains(c.got.Seen, c.seen) {
+			t.Errorf("%+v, want %s with %q", c.got, c.want, c.seen)
+		}
+	}
+	if f := judgeOrphans(heldByDead{owners: 1, pending: 2}, 1); !strings.Contains(f.Todo, "within ten seconds") {
+		t.Errorf("%+v", f)
+	}
+}
