@@ -148,7 +148,7 @@ func TestAControlRequestThatIsWrong(t *testing.T) {
 			t.Errorf("%s %s: %d %s, want %d", c.method, c.path, code, text, c.want)
 		}
 	}
-	resp, err := http.Post(all.URL+"/v1/remove", "text/plain", strings.NewReader("{}")) //nolint:noctx // what a web page can make a browser send
+	resp, err := http.Post(all.URL+"/v1/remove", "text/plain", strings.NewReader("{}")) // as a web page can make a browser do
 	must(t, err)
 	must(t, resp.Body.Close())
 	if resp.StatusCode != http.StatusUnsupportedMediaType {

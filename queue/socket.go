@@ -23,6 +23,8 @@ type controlSocket struct {
 	server  *http.Server
 	ended   chan struct{}
 	closing sync.Once
+	grace   context.Context //nolint:containedctx // of closing; set once by listen
+	giveUp  context.CancelFunc
 }
 
 // listen begins to serve. The socket belongs to the spool's directory: only those who may
@@ -36,6 +38,7 @@ func (s *controlSocket) listen(path string, h http.Handler) error {
 		return errors.Join(err, l.Close())
 	}
 	s.path, s.ended = path, make(chan struct{})
+	s.grace, s.giveUp = context.WithCancel(context.Background())
 	s.server = &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 	go func() {
 		defer close(s.ended)
@@ -50,9 +53,9 @@ func (s *controlSocket) close() (err error) {
 		return nil
 	}
 	s.closing.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), socketGrace)
-		defer cancel()
-		if err = s.server.Shutdown(ctx); err != nil {
+		defer s.giveUp()
+		defer time.AfterFunc(socketGrace, s.giveUp).Stop()
+		if err = s.server.Shutdown(s.grace); err != nil {
 			err = s.server.Close()
 		}
 		<-s.ended
