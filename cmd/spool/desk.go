@@ -150,11 +150,33 @@ func (d *desk) jobs(ctx context.Context, f queue.Filter, payload bool, fn func(q
 	}
 }
 
-// change removes ("remove") or retries ("retry") what a filter picks.
+// change removes ("remove") or retries ("retry") what a filter picks, page by page, until ctx
+// ends. It returns how many jobs were changed, also with an error.
 func (d *desk) change(ctx context.Context, what string, f queue.Filter) (n int, err error) {
-	var done queue.Changed
-	err = d.call(ctx, http.MethodPost, "/v1/"+what, f, &done)
-	return done.Jobs, err
+	path := "/v1/" + what + "?cursor="
+	for cursor := spool.Cursor(""); ; {
+		done, err := d.changePage(ctx, path+url.QueryEscape(string(cursor)), f)
+		if n += done.Jobs; err != nil || done.Next == "" {
+			return n, err
+		}
+		if cursor = done.Next; ctx.Err() != nil {
+			return n, ctx.Err()
+		}
+	}
+}
+
+// changePage waits for the answer a while longer than ctx lasts: without it nobody knows what
+// was changed.
+func (d *desk) changePage(ctx context.Context, path string, f queue.Filter) (done queue.Changed, err error) {
+	if err := ctx.Err(); err != nil {
+		return done, err
+	}
+	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(socketTimeout, cancel) })
+	defer stop()
+	err = d.call(last, http.MethodPost, path, f, &done)
+	return done, err
 }
 
 // call makes one request. in and out are JSON documents; nil: none.
