@@ -57,7 +57,8 @@ type JobPage struct {
 
 // Changed is how many jobs a change concerned.
 type Changed struct {
-	Jobs int `json:"jobs"`
+	Jobs int          `json:"jobs"`
+	Next spool.Cursor `json:"next,omitempty"` // for the next part of one that goes in parts; empty: there is none
 }
 
 // control serves the admin API. It belongs to a Producer, or to an Offline.
@@ -85,6 +86,9 @@ const (
 //	POST /v1/drain                   Producer.Drain, for as long as the request lasts
 //	POST /v1/backup    {"dir": ...}  a copy of all that is held, into a new directory
 //	GET  /v1/verify                  []Verified
+//
+// With the parameter cursor, empty at first, a change does one part of its work: it looks at
+// the next 1000 jobs. Without, it does all of it.
 //
 // An error is an object with the field error, and a status of 4xx or 5xx.
 func (p *Producer) Handler(may ...Permission) http.Handler {
@@ -126,8 +130,11 @@ func (c *control) handler() http.Handler {
 	handle("GET /v1/status", nil, func(*http.Request) (any, error) { return c.status(), nil })
 	handle("GET /v1/jobs", nil, c.jobs)
 	handle("GET /v1/verify", change, func(*http.Request) (any, error) { return c.verify() })
-	handle("POST /v1/remove", change, c.changes(c.remove))
-	handle("POST /v1/retry", change, c.changes(c.retry))
+	handle("POST /v1/remove", change, c.changes(func(f Filter) (Filter, revision) { return f, c.remover(f.Dead) }))
+	handle("POST /v1/retry", change, c.changes(func(f Filter) (Filter, revision) {
+		f.Dead = true
+		return f, c.retry
+	}))
 	handle("POST /v1/drain", change, c.drains)
 	handle("POST /v1/backup", change, c.backup)
 	return mux
@@ -215,17 +222,25 @@ func (c *control) pageOf(v url.Values) (count int, payload bool, err error) {
 	return count, payload, err
 }
 
-func (c *control) changes(fn func(context.Context, Filter) (int, error)) func(*http.Request) (any, error) {
+// changes answers requests for a change, all of it or one part.
+func (c *control) changes(of func(Filter) (Filter, revision)) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
 		var f Filter
 		if err := decodeRequest(r, &f); err != nil {
 			return nil, err
 		}
-		n, err := fn(r.Context(), f)
-		if err != nil {
-			err = fmt.Errorf("after %d jobs: %w", n, err)
+		f, fn := of(f)
+		var done Changed
+		var err error
+		if v := r.URL.Query(); v.Has("cursor") {
+			done.Jobs, done.Next, err = c.applyPage(r.Context(), f, spool.Cursor(v.Get("cursor")), fn)
+		} else {
+			done.Jobs, err = c.apply(r.Context(), f, fn)
 		}
-		return Changed{Jobs: n}, err
+		if err != nil {
+			err = fmt.Errorf("after %d jobs: %w", done.Jobs, err)
+		}
+		return done, err
 	}
 }
 

@@ -14,6 +14,7 @@ type Filter struct {
 	Queue     string        `json:"queue,omitempty"`
 	Type      string        `json:"type,omitempty"`
 	OlderThan time.Duration `json:"older_than_ns,omitempty"` // since the call of Enqueue; zero: any age
+	Before    time.Time     `json:"before,omitzero"`         // enqueued until then, a dead letter since then or longer; zero: any
 	InDoubt   bool          `json:"in_doubt,omitempty"`      // only those that Redis may have
 	Dead      bool          `json:"dead,omitempty"`          // dead letters in place of pending jobs
 	Reason    string        `json:"reason,omitempty"`        // of dead letters: begins with it
@@ -25,6 +26,7 @@ func (f Filter) picks(j Job, now time.Time) bool {
 	case f.Queue != "" && f.Queue != j.Queue:
 	case f.Type != "" && f.Type != j.Type:
 	case f.OlderThan > 0 && now.Sub(j.At) < f.OlderThan:
+	case !f.Before.IsZero() && j.Since().After(f.Before):
 	case f.InDoubt && !j.InDoubt:
 	case f.Reason != "" && (j.Dead == nil || !hasPrefix(j.Dead.Reason, []string{f.Reason})):
 	default:
@@ -50,6 +52,9 @@ func (f Filter) Values() url.Values {
 	if f.OlderThan > 0 {
 		set("older_than", f.OlderThan.String())
 	}
+	if !f.Before.IsZero() {
+		set("before", f.Before.Format(time.RFC3339Nano))
+	}
 	for key, is := range map[string]bool{"in_doubt": f.InDoubt, "dead": f.Dead} {
 		if is {
 			set(key, "true")
@@ -66,6 +71,11 @@ func parseFilter(v url.Values) (f Filter, err error) {
 			return f, fmt.Errorf("older_than: %w", err)
 		}
 	}
+	if s := v.Get("before"); s != "" {
+		if f.Before, err = time.Parse(time.RFC3339Nano, s); err != nil {
+			return f, fmt.Errorf("before: %w", err)
+		}
+	}
 	for key, to := range map[string]*bool{"in_doubt": &f.InDoubt, "dead": &f.Dead} {
 		if s := v.Get(key); s != "" {
 			if *to, err = strconv.ParseBool(s); err != nil {
@@ -73,7 +83,7 @@ func parseFilter(v url.Values) (f Filter, err error) {
 			}
 		}
 	}
-	for _, key := range []string{"id", "queue", "type", "reason", "older_than", "in_doubt", "dead"} {
+	for _, key := range []string{"id", "queue", "type", "reason", "older_than", "before", "in_doubt", "dead"} {
 		v.Del(key)
 	}
 	return f, nil

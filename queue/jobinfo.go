@@ -46,6 +46,14 @@ type Job struct {
 	Unreadable string `json:"unreadable,omitempty"`
 }
 
+// Since is when the job became what it is: pending, or a dead letter.
+func (j Job) Since() time.Time {
+	if j.Dead != nil {
+		return j.Dead.Since
+	}
+	return j.At
+}
+
 // Death says why and when a job became a dead letter.
 type Death struct {
 	Reason string    `json:"reason"`

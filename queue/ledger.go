@@ -74,11 +74,10 @@ func (l ledger) page(dead bool, after spool.Cursor, payload bool) (jobs []Job, a
 	return jobs, at, next, err
 }
 
-// remove takes out for good what a filter picks, and returns how many there were. With an
-// error it is as many as were removed before.
-func (l ledger) remove(ctx context.Context, f Filter) (n int, err error) {
-	return l.change(ctx, f, func(at []spool.Position) (int, error) {
-		if f.Dead {
+// remover returns the revision that takes records out for good.
+func (l ledger) remover(dead bool) revision {
+	return func(at []spool.Position) (int, error) {
+		if dead {
 			return l.spool.RemoveDead(at...)
 		}
 		settlements := make([]spool.Settlement, len(at))
@@ -88,36 +87,45 @@ func (l ledger) remove(ctx context.Context, f Filter) (n int, err error) {
 		before := l.spool.Stats().Settled[spool.Removed]
 		err := l.spool.Settle(settlements...)
 		return int(l.spool.Stats().Settled[spool.Removed] - before), err
-	})
+	}
 }
 
-// retry makes the dead letters pending again that a filter picks.
-func (l ledger) retry(ctx context.Context, f Filter) (n int, err error) {
-	f.Dead = true
-	return l.change(ctx, f, func(at []spool.Position) (int, error) { return l.spool.RetryDead(at...) })
-}
+// retry makes dead letters pending again.
+func (l ledger) retry(at []spool.Position) (int, error) { return l.spool.RetryDead(at...) }
 
-// change runs fn with what a filter picks, page by page, each while nothing is on its way.
-func (l ledger) change(ctx context.Context, f Filter, fn func([]spool.Position) (int, error)) (n int, err error) {
-	now := time.Now()
+// revision changes records, and returns how many it found.
+type revision func([]spool.Position) (int, error)
+
+// apply runs fn with what a filter picks, page by page, each while nothing is on its way. It
+// returns how many records were changed, with an error as many as before that.
+func (l ledger) apply(ctx context.Context, f Filter, fn revision) (n int, err error) {
 	for after := spool.Cursor(""); ; {
-		err := l.alone(ctx, func() error {
-			jobs, at, next, err := l.page(f.Dead, after, false)
-			var picked []spool.Position
-			for i, j := range jobs {
-				if f.picks(j, now) {
-					picked = append(picked, at[i])
-				}
-			}
-			if after = next; err != nil || len(picked) == 0 {
-				return err
-			}
-			done, err := fn(picked)
-			n += done
-			return err
-		})
-		if err != nil || after == "" {
+		done, next, err := l.applyPage(ctx, f, after, fn)
+		if n += done; err != nil || next == "" {
 			return n, err
 		}
+		after = next
 	}
+}
+
+// applyPage runs fn with what a filter picks of one page.
+func (l ledger) applyPage(ctx context.Context, f Filter, after spool.Cursor, fn revision) (n int, next spool.Cursor, err error) {
+	now := time.Now()
+	err = l.alone(ctx, func() (err error) {
+		var jobs []Job
+		var at, picked []spool.Position
+		if jobs, at, next, err = l.page(f.Dead, after, false); err != nil {
+			return err
+		}
+		for i, j := range jobs {
+			if f.picks(j, now) {
+				picked = append(picked, at[i])
+			}
+		}
+		if len(picked) > 0 {
+			n, err = fn(picked)
+		}
+		return err
+	})
+	return n, next, err
 }

@@ -32,7 +32,7 @@ const socketTimeout = 5 * time.Second
 // desks are all desks of a SpoolDir.
 type desks struct {
 	all     []*desk
-	mute    []string // living owners that nobody can ask, in words
+	mute    []string // in words what they do not cover: owners that nobody can ask, segments that cannot be read
 	offline *queue.Offline
 }
 
@@ -50,18 +50,54 @@ func (c *common) openDesks(ctx context.Context) (*desks, error) {
 	if err != nil {
 		return nil, err
 	}
-	ds := &desks{}
-	ds.all, ds.mute = liveDesks(ctx, dir, owners)
+	return desksOf(ctx, dir, owners)
+}
+
+// desksOf finds the desks of owners that were seen a moment ago. Dead ones may have been
+// taken over by others since, and living ones may have died: it looks again.
+func desksOf(ctx context.Context, dir string, owners []spool.OwnerInfo) (ds *desks, err error) {
+	ds = &desks{}
+	held := map[string]bool{} // owners that this process holds now
 	if slices.ContainsFunc(owners, func(o spool.OwnerInfo) bool { return !o.Alive }) {
-		if ds.offline, err = queue.OpenOffline(dir, nil); ds.offline == nil {
+		if held, err = ds.takeOver(ctx, dir); err != nil {
 			return nil, err
 		}
-		if err != nil {
-			ds.mute = append(ds.mute, err.Error())
+	}
+	if owners, err = inspect(dir); err != nil {
+		return nil, errors.Join(err, ds.close())
+	}
+	owners = slices.DeleteFunc(owners, func(o spool.OwnerInfo) bool { return held[o.Name] })
+	live, mute := liveDesks(ctx, dir, owners)
+	ds.all, ds.mute = append(live, ds.all...), append(ds.mute, mute...)
+	for _, o := range owners {
+		if !o.Alive && o.Segments > 0 {
+			ds.mute = append(ds.mute, fmt.Sprintf("owner %s (pid %d on %s) is dead and was not taken over, its jobs are left out: run this again",
+				o.Name, o.Identity.PID, o.Identity.Host))
 		}
-		ds.all = append(ds.all, &desk{name: "dead owners", client: &http.Client{Transport: inProcess{ds.offline.Handler()}}})
 	}
 	return ds, nil
+}
+
+// takeOver opens the desk of dead owners, and returns which those are.
+func (ds *desks) takeOver(ctx context.Context, dir string) (held map[string]bool, err error) {
+	if ds.offline, err = queue.OpenOffline(dir, nil); ds.offline == nil {
+		return nil, err
+	}
+	if err != nil {
+		ds.mute = append(ds.mute, err.Error())
+	}
+	d := &desk{name: "dead owners", client: &http.Client{Transport: inProcess{ds.offline.Handler()}}}
+	ds.all = append(ds.all, d)
+	st, err := d.status(context.WithoutCancel(ctx)) // no wait
+	if err != nil {
+		return nil, errors.Join(err, ds.close())
+	}
+	ds.mute = append(ds.mute, unreadable(st)...)
+	held = map[string]bool{}
+	for _, sh := range st.Shares {
+		held[sh.Owner] = true
+	}
+	return held, nil
 }
 
 func (ds *desks) close() error {
@@ -81,7 +117,7 @@ func (ds *desks) complain(w io.Writer) {
 // liveDesks returns the desks of living owners, and in words which of those have none.
 func liveDesks(ctx context.Context, dir string, owners []spool.OwnerInfo) (live []*desk, mute []string) {
 	held := map[string]bool{} // owners that some process answers for
-	why := map[string]error{}
+	why := map[string]string{}
 	for _, o := range owners {
 		if !o.Alive {
 			continue
@@ -89,21 +125,30 @@ func liveDesks(ctx context.Context, dir string, owners []spool.OwnerInfo) (live 
 		d := newLiveDesk(dir, o)
 		st, err := d.status(ctx)
 		if err != nil {
-			why[o.Name] = err
+			why[o.Name] = strings.TrimPrefix(err.Error(), d.name+": ")
 			continue
 		}
 		live = append(live, d)
+		mute = append(mute, unreadable(st)...)
 		for _, sh := range st.Shares {
 			held[sh.Owner] = true
 		}
 	}
 	for _, o := range owners {
 		if o.Alive && !held[o.Name] {
-			mute = append(mute, fmt.Sprintf("owner %s (pid %d on %s) is in use by a process that does not answer, its jobs are left out: %v",
+			mute = append(mute, fmt.Sprintf("owner %s (pid %d on %s) is in use by a process that does not answer, its jobs are left out: %s",
 				o.Name, o.Identity.PID, o.Identity.Host, why[o.Name]))
 		}
 	}
 	return live, mute
+}
+
+// unreadable says in words which segments a process holds but cannot read.
+func unreadable(st queue.Status) (mute []string) {
+	for _, bad := range st.Stats.Bad {
+		mute = append(mute, fmt.Sprintf("a segment cannot be read, its jobs are left out: %s", bad))
+	}
+	return mute
 }
 
 func newLiveDesk(dir string, o spool.OwnerInfo) *desk {
@@ -150,11 +195,35 @@ func (d *desk) jobs(ctx context.Context, f queue.Filter, payload bool, fn func(q
 	}
 }
 
-// change removes ("remove") or retries ("retry") what a filter picks.
+// change removes ("remove") or retries ("retry") what a filter picks, page by page, until ctx
+// ends. It returns how many jobs were changed, also with an error.
 func (d *desk) change(ctx context.Context, what string, f queue.Filter) (n int, err error) {
-	var done queue.Changed
-	err = d.call(ctx, http.MethodPost, "/v1/"+what, f, &done)
-	return done.Jobs, err
+	path := "/v1/" + what + "?cursor="
+	for cursor := spool.Cursor(""); ; {
+		done, err := d.changePage(ctx, path+url.QueryEscape(string(cursor)), f)
+		if n += done.Jobs; err != nil || done.Next == "" {
+			return n, err
+		}
+		if cursor = done.Next; ctx.Err() != nil {
+			return n, ctx.Err()
+		}
+	}
+}
+
+// changePage waits for the answer a while longer than ctx lasts: without it nobody knows what
+// was changed.
+func (d *desk) changePage(ctx context.Context, path string, f queue.Filter) (done queue.Changed, err error) {
+	if err := ctx.Err(); err != nil {
+		return done, err
+	}
+	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(socketTimeout, cancel) })
+	defer stop()
+	if err = d.call(last, http.MethodPost, path, f, &done); last.Err() != nil {
+		err = fmt.Errorf("%s did not answer any more: it may go on with up to 1000 jobs", d.name)
+	}
+	return done, err
 }
 
 // call makes one request. in and out are JSON documents; nil: none.

@@ -59,7 +59,7 @@ nothing.`,
 // drainer is one run of spool drain.
 type drainer struct {
 	flags    common
-	pick     selection
+	pick     choice
 	rate     int
 	to       string
 	timeout  time.Duration

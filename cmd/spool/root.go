@@ -50,6 +50,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 	root.AddCommand(
 		newStatusCommand(), newPingCommand(), newDoctorCommand(),
 		newDrainCommand(), newPauseCommand(), newResumeCommand(),
+		newLsCommand(), newShowCommand(), newRmCommand(), newDeadCommand(),
 		newEnqueueCommand(), newDrillCommand(),
 		newDemoCommand(), newOutageTopic(),
 	)

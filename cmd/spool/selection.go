@@ -1,53 +1,76 @@
 package main
 
 import (
-	"sync"
-	"sync/atomic"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jobspool/jobspool/queue"
 )
 
-// selection says which jobs are to be sent. Safe for concurrent use.
+// selection is what a filter picked when it was counted.
 type selection struct {
-	queue, typename string        // empty: any
-	maxAge          time.Duration // zero: any
-	limit           int           // zero: none
-
-	tooOld atomic.Bool // there was one that only its age spoke against
-
-	mu     sync.Mutex
-	chosen map[string]bool // ids of those within the limit; guarded by mu
+	filter  queue.Filter
+	jobs    int
+	inDoubt int
+	queues  map[string]int
+	ids     map[string]bool // of those that were asked for
+	newest  time.Time
 }
 
-func (s *selection) takes(e queue.JobEvent) bool {
-	switch {
-	case s.queue != "" && s.queue != e.Queue:
-	case s.typename != "" && s.typename != e.Type:
-	case s.maxAge > 0 && time.Since(e.At) > s.maxAge:
-		s.tooOld.Store(true)
+func newSelection(f queue.Filter) *selection {
+	return &selection{filter: f, queues: map[string]int{}, ids: map[string]bool{}}
+}
+
+func (s *selection) add(j queue.Job) {
+	s.jobs++
+	s.queues[j.Queue]++
+	if j.InDoubt || j.HalfDone {
+		s.inDoubt++
+	}
+	if len(s.filter.IDs) > 0 {
+		s.ids[j.ID] = true
+	}
+	if since := j.Since(); since.After(s.newest) {
+		s.newest = since
+	}
+}
+
+// counted returns a filter for no more than was counted: what came later stays. Ids are
+// clear enough.
+func (s *selection) counted() queue.Filter {
+	f := s.filter
+	if len(f.IDs) == 0 {
+		f.Before = s.newest
+	}
+	return f
+}
+
+// missing returns the ids that nothing had.
+func (s *selection) missing() []string {
+	missing := []string{}
+	for _, id := range s.filter.IDs {
+		if !s.ids[id] && !slices.Contains(missing, id) {
+			missing = append(missing, id)
+		}
+	}
+	return missing
+}
+
+// String returns, for example, "12 pending jobs of queue mail (3 in doubt: Redis may have
+// them already)".
+func (s *selection) String() string {
+	text := plural(s.jobs, noun(s.filter.Dead))
+	switch names := slices.Sorted(maps.Keys(s.queues)); len(names) {
+	case 0:
+	case 1:
+		text += " of queue " + printable(names[0])
 	default:
-		return s.choose(e.TaskID)
+		text += fmt.Sprintf(" of %d queues", len(names))
 	}
-	return false
-}
-
-// choose holds to the limit, and to what it chose before.
-func (s *selection) choose(id string) bool {
-	if s.limit == 0 {
-		return true
+	if s.inDoubt > 0 {
+		text += fmt.Sprintf(" (%d in doubt: Redis may have them already)", s.inDoubt)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.chosen[id] {
-		return true
-	}
-	if len(s.chosen) >= s.limit {
-		return false
-	}
-	if s.chosen == nil {
-		s.chosen = map[string]bool{}
-	}
-	s.chosen[id] = true
-	return true
+	return text
 }

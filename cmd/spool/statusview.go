@@ -114,9 +114,9 @@ func printProcess(out io.Writer, p queue.Status, now time.Time) {
 	}
 	fmt.Fprintf(out, "  accepted %s: %s sent, %s spooled (%s in doubt)\n", count(st.Accepted), count(st.Sent), count(st.Spooled), count(st.InDoubt))
 	if st.ReplayRate > 0 {
-		fmt.Fprintf(out, "  replays %s jobs/s%s\n", humanize.CommafWithDigits(st.ReplayRate, 1), until(", empty in ", st.EmptyIn))
+		fmt.Fprintf(out, "  replays %s jobs/s%s\n", humanize.CommafWithDigits(st.ReplayRate, 1), timeUntil(", empty in ", st.EmptyIn))
 	}
-	fmt.Fprintf(out, "  the spool takes %s more%s\n", humanize.IBytes(uint64(max(st.SpoolLeftBytes, 0))), until(", full in ", st.SpoolFullIn))
+	fmt.Fprintf(out, "  the spool takes %s more%s\n", humanize.IBytes(uint64(max(st.SpoolLeftBytes, 0))), timeUntil(", full in ", st.SpoolFullIn))
 	if st.ReplayWaits != "" {
 		fmt.Fprintf(out, "  %s\n", st.ReplayWaits)
 	}
@@ -175,7 +175,7 @@ func age(now, then time.Time) string {
 	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
 }
 
-func until(text string, d time.Duration) string {
+func timeUntil(text string, d time.Duration) string {
 	if d <= 0 {
 		return ""
 	}
