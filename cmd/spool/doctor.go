@@ -31,8 +31,8 @@ what it has seen and what to do:
 
 Areas: network (names, certificates, each sentinel or node), server (version,
 role, persistence, eviction, memory, replicas), rights of this user, clock,
-asynq (queues, active tasks without a lease), spool (the directory, and what
-dead processes left).
+asynq (queues, active tasks without a lease), spool (the directory, what living
+processes say, and what dead ones left).
 
 It changes nothing but the key asynq:{default}:spool:probe, which it sets to
 prove a write and which expires after a minute. What is named neither by --redis
@@ -98,7 +98,7 @@ func diagnose(ctx context.Context, opt asynq.RedisConnOpt, dir string, timeout t
 		}
 	}, func() {
 		if dir != "" {
-			seen = within(ctx, func() spoolFacts { return lookAtSpool(dir) }, spoolFacts{dir: dir, err: errDiskHangs})
+			seen = within(ctx, func() spoolFacts { return lookAtSpool(ctx, dir) }, spoolFacts{dir: dir, err: errDiskHangs})
 		}
 	})
 	if opt == nil {

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"strconv"
+	"time"
 
 	"github.com/jobspool/jobspool/queue"
 	"github.com/jobspool/jobspool/spool"
@@ -19,18 +21,22 @@ type spoolFacts struct {
 
 	owners    []spool.OwnerInfo
 	set       []spool.Quarantined
+	processes processes
 	ownersErr error
 }
 
 var errDiskHangs = errors.New("the disk did not answer in time")
 
-func lookAtSpool(dir string) spoolFacts {
+func lookAtSpool(ctx context.Context, dir string) spoolFacts {
 	f := spoolFacts{dir: dir}
 	if f.info, f.err = spool.Directory(dir); f.err != nil {
 		return f
 	}
 	if f.owners, f.ownersErr = spool.Inspect(dir); f.ownersErr == nil {
 		f.set, f.ownersErr = spool.Quarantine(dir)
+	}
+	if f.ownersErr == nil {
+		f.processes, f.ownersErr = askProcesses(ctx, dir, f.owners)
 	}
 	return f
 }
@@ -44,7 +50,7 @@ func judgeSpool(f spoolFacts, target string) []finding {
 			todo = "see to the disk, or to the server of a network file system"
 		}
 		return append([]finding{failed("directory", f.dir+": "+f.err.Error(), todo)},
-			notMadeOf(f.err, "user", "mode", "filesystem", "free space", "owners", "orphans", "foreign", "dead letters", "segments", "quarantine")...)
+			notMadeOf(f.err, "user", "mode", "filesystem", "free space", "pause", "processes", "owners", "orphans", "foreign", "dead letters", "segments", "quarantine")...)
 	}
 	out := []finding{
 		passed("directory", f.dir), judgeUser(f.info, os.Geteuid()), judgeMode(f.info, runtime.GOOS), judgeFilesystem(f.info, runtime.GOOS),
@@ -55,9 +61,10 @@ func judgeSpool(f spoolFacts, target string) []finding {
 		out = append(out, failed("owners", err.Error(), "name the SpoolDir of the service in --dir"))
 		return append(out, notMadeOf(err, "orphans", "foreign", "dead letters", "segments", "quarantine")...)
 	case err != nil:
-		return append(out, notMadeOf(err, "owners", "orphans", "foreign", "dead letters", "segments", "quarantine")...)
+		return append(out, notMadeOf(err, "pause", "processes", "owners", "orphans", "foreign", "dead letters", "segments", "quarantine")...)
 	}
-	return append(out, judgeOwners(f.owners, f.set, target)...)
+	out = append(out, judgeProcesses(f.processes, time.Now())...)
+	return append(out, judgeOwners(f, target)...)
 }
 
 func judgeUser(info spool.DirectoryInfo, own int) finding {
@@ -113,11 +120,11 @@ func (h heldByDead) String() string {
 }
 
 // judgeOwners says what the owners, and what is in quarantine, mean for the jobs.
-func judgeOwners(owners []spool.OwnerInfo, set []spool.Quarantined, target string) []finding {
-	alive, dead, unreadable := 0, 0, 0
+func judgeOwners(f spoolFacts, target string) []finding {
+	alive, dead, unreadable := 0, f.processes.deadLetters(), 0
 	var orphans, foreign heldByDead
 	var bad []string
-	for _, o := range owners {
+	for _, o := range f.owners {
 		h := &orphans
 		if target != "" && !queue.SameTarget(o.Identity.Target, target) {
 			h = &foreign
@@ -132,12 +139,12 @@ func judgeOwners(owners []spool.OwnerInfo, set []spool.Quarantined, target strin
 			bad = append(bad, o.Name+": "+why)
 		}
 	}
-	for _, q := range set {
+	for _, q := range f.set {
 		unreadable += q.Unreadable
 	}
 	return []finding{
-		passed("owners", fmt.Sprintf("%d, of which %d are alive and look after their own jobs", len(owners), alive)),
-		judgeOrphans(orphans, alive), judgeForeign(foreign, target), judgeDeadLetters(dead), judgeSegments(bad), judgeQuarantine(set, unreadable),
+		passed("owners", fmt.Sprintf("%d, of which %d are alive and look after their own jobs", len(f.owners), alive)),
+		judgeOrphans(orphans, alive), judgeForeign(foreign, target), judgeDeadLetters(dead), judgeSegments(bad), judgeQuarantine(f.set, unreadable),
 	}
 }
 
@@ -165,7 +172,7 @@ func judgeForeign(h heldByDead, target string) finding {
 
 func judgeDeadLetters(n int) finding {
 	if n == 0 {
-		return passed("dead letters", "none of dead processes")
+		return passed("dead letters", "none")
 	}
 	return warned("dead letters", plural(n, "job")+" that Redis refused for its own sake", "spool dead ls shows why")
 }

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/jobspool/jobspool/queue"
 	"github.com/jobspool/jobspool/spool"
 )
 
@@ -25,13 +29,16 @@ func TestDoctorOfASpool(t *testing.T) {
 	d.want(t, "spool", "directory", resultOK, dir)
 	d.want(t, "spool", "user", resultOK, "this user")
 	d.want(t, "spool", "owners", resultOK, "2, of which 1 are alive")
+	d.want(t, "spool", "processes", resultOK, "alive: 1, and all answer")
+	d.want(t, "spool", fmt.Sprintf("process %d", os.Getpid()), resultFail, "jobs that wait: 1; dial tcp 127.0.0.1:1: connect: connection refused")
+	d.want(t, "spool", "pause", resultOK, "not paused")
 	d.want(t, "spool", "orphans", resultWarn, "3 jobs of 1 dead process")
 	d.want(t, "spool", "foreign", resultWarn, "without --redis nobody can tell")
 	d.want(t, "spool", "segments", resultOK, "")
 	if runtime.GOOS != "windows" {
 		d.want(t, "spool", "mode", resultWarn, "0755: others may see")
 	}
-	if len(d.LeftOut) != 1 || !strings.Contains(d.LeftOut[0], "--redis") || d.count(resultFail) > 0 {
+	if len(d.LeftOut) != 1 || !strings.Contains(d.LeftOut[0], "--redis") || d.count(resultFail) != 1 {
 		t.Errorf("%+v", d)
 	}
 	d = doctored(t, "--dir", dir, "--redis", uri)
@@ -120,5 +127,42 @@ func TestJudgeDirectory(t *testing.T) {
 	}
 	if f := judgeOrphans(heldByDead{owners: 1, pending: 2}, 1); !strings.Contains(f.Todo, "within ten seconds") {
 		t.Errorf("%+v", f)
+	}
+}
+
+// TestDoctorOfLivingProcesses tells what each of them says that is not well.
+func TestDoctorOfLivingProcesses(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	since := now.Add(-time.Minute)
+	p := processes{
+		paused: &spool.Pause{Since: since, By: "me", Why: "work"},
+		mute:   []string{"owner x does not answer"},
+		statuses: []queue.Status{
+			{PID: 1, Stats: queue.Stats{State: queue.StateUp, Pending: 2, DeadLetters: 3}},
+			{PID: 2, Stats: queue.Stats{State: queue.StateOutage, OutageSince: &since, OutageCause: "READONLY", SpoolFullIn: time.Hour}},
+			{PID: 3, Stats: queue.Stats{State: queue.StatePartial, Queues: []queue.Outage{{Queue: "q", Since: since, Cause: "NOPERM"}}, SpoolStalled: true}},
+			{PID: 4, Stats: queue.Stats{State: queue.StateUp, ReplayWaits: "Redis is nearly full", SpoolFullIn: 3 * time.Hour}},
+		},
+	}
+	var got []string
+	for _, f := range judgeProcesses(p, now) {
+		got = append(got, fmt.Sprintf("%s %s: %s", f.Result, f.Check, f.Seen))
+	}
+	want := []string{
+		"warn pause: replay is paused for 1m0s by me (work)",
+		"warn processes: owner x does not answer",
+		"ok process 1: no outage, 2 jobs in its spool",
+		"fail process 2: an outage for 1m0s, jobs that wait: 0; READONLY",
+		"warn process 2: the spool is full in 1h0m0s",
+		"fail process 3: an outage of queue q for 1m0s: NOPERM",
+		"fail process 3: the disk of the spool does not answer",
+		"warn process 4: Redis is nearly full",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s", strings.Join(got, "\n"))
+	}
+	if n := p.deadLetters(); n != 3 {
+		t.Errorf("%d dead letters", n)
 	}
 }
