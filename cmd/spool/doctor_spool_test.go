@@ -92,7 +92,7 @@ func TestDoctorOfWrongDirectories(t *testing.T) {
 func TestJudgeSpoolOnADiskThatHangs(t *testing.T) {
 	t.Parallel()
 	found := judgeSpool(spoolFacts{dir: "d", err: errDiskHangs}, "")
-	if len(found) != 13 || found[0].Result != resultFail || !strings.Contains(found[0].Todo, "disk") || found[10].Check != "quarantine" || found[10].Result != resultWarn {
+	if len(found) != 13 || found[0].Result != resultFail || !strings.Contains(found[0].Todo, "disk") || found[12].Check != "quarantine" || found[10].Result != resultWarn {
 		t.Errorf("%+v", found)
 	}
 }
