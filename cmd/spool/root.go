@@ -48,6 +48,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 		PersistentPreRun: func(*cobra.Command, []string) { *started = true },
 	}
 	root.AddCommand(newDrainCommand(), newStatusCommand(), newDemoCommand())
+	root.AddCommand(newVerifyCommand())
 	return root, started
 }
 
