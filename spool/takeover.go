@@ -196,7 +196,11 @@ func freeName(dir, name string) (string, error) {
 // to be seen before it is whole.
 const stagePrefix = hiddenPrefix + "stage-"
 
-func newStage(spoolDir string) (string, error) { return os.MkdirTemp(spoolDir, stagePrefix+"*") } // 0700
+// StagePattern is a pattern for os.CreateTemp and os.MkdirTemp: what has such a name in a
+// SpoolDir is passed over, and is removed by a later TakeOver or Import if it is left there.
+const StagePattern = stagePrefix + "*"
+
+func newStage(spoolDir string) (string, error) { return os.MkdirTemp(spoolDir, StagePattern) } // 0700
 
 // sweepStages removes what interrupted runs have left: nobody was told that it is here.
 func sweepStages(spoolDir string) {

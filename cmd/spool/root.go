@@ -49,6 +49,8 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 	}
 	root.AddCommand(newDrainCommand(), newStatusCommand(), newDemoCommand())
 	root.AddCommand(newVerifyCommand())
+	root.AddCommand(newExportCommand())
+	root.AddCommand(newImportCommand())
 	return root, started
 }
 
