@@ -51,6 +51,8 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 	root.AddCommand(newVerifyCommand())
 	root.AddCommand(newExportCommand())
 	root.AddCommand(newImportCommand())
+	root.AddCommand(newBackupCommand())
+	root.AddCommand(newAdoptCommand())
 	return root, started
 }
 
