@@ -173,3 +173,6 @@ func wholeSeconds(t *time.Time) time.Time {
 
 // typeOf returns the type of a record's class.
 func typeOf(class string) string { return class[min(len(queueOf(class))+1, len(class)):] }
+
+// JobOf returns what is to be shown of a record, with payload and headers if they are wanted.
+func JobOf(r spool.Record, payload bool) Job { return newJobInfo(spool.Entry{Record: r}, payload) }

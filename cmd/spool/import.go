@@ -149,11 +149,32 @@ func (m *importer) source(dir string, args []string) (src io.ReadSeeker, done fu
 	return f, done, nil
 }
 
-// importChunk is how many jobs, and from how many bytes on, go into one commit.
+// chunks appends records so many in a commit.
+type chunks struct {
+	append  func(...spool.Record) error
+	records []spool.Record
+	bytes   int
+}
+
+// From these numbers on a chunk is full.
 const (
-	importChunk = 1000
-	importBytes = 4 << 20
+	chunkRecords = 1000
+	chunkBytes   = 4 << 20
 )
+
+func (c *chunks) add(r spool.Record) error {
+	c.records = append(c.records, r)
+	if c.bytes += len(r.Data); len(c.records) < chunkRecords && c.bytes < chunkBytes {
+		return nil
+	}
+	return c.flush()
+}
+
+func (c *chunks) flush() error {
+	full := c.records
+	c.records, c.bytes = nil, 0
+	return c.append(full...)
+}
 
 // store writes the jobs. They are there together, or not at all.
 func (m *importer) store(ctx context.Context, dir string, src io.ReadSeeker, checked imported) (shares []spool.Taken, err error) {
@@ -164,19 +185,10 @@ func (m *importer) store(ctx context.Context, dir string, src io.ReadSeeker, che
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, im.Discard()) }()
-	var chunk []spool.Record
-	size := 0
-	n, twice, err := eachJob(ctx, src, func(r spool.Record) error {
-		chunk = append(chunk, r)
-		if size += len(r.Data); len(chunk) < importChunk && size < importBytes {
-			return nil
-		}
-		full := chunk
-		chunk, size = nil, 0
-		return im.Append(full...)
-	})
+	c := chunks{append: im.Append}
+	n, twice, err := eachJob(ctx, src, c.add)
 	if err == nil {
-		err = im.Append(chunk...)
+		err = c.flush()
 	}
 	if err != nil {
 		return nil, err

@@ -81,6 +81,9 @@ func digestOf(b []byte) digest {
 	return digest(sum[:16])
 }
 
+// jobDigest stands for the job's queue and id, by which Redis knows it.
+func jobDigest(j queue.Job) digest { return digestOf([]byte(j.Queue + "\x00" + j.ID)) }
+
 // isKnown reports whether the same job came before, and returns an error if another did with
 // its id: Redis would take one of them only.
 func isKnown(known map[digest]digest, j queue.Job) (bool, error) {
@@ -89,7 +92,7 @@ func isKnown(known map[digest]digest, j queue.Job) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	id, sum := digestOf([]byte(j.Queue+"\x00"+j.ID)), digestOf(whole)
+	id, sum := jobDigest(j), digestOf(whole)
 	if first, ok := known[id]; ok {
 		if first != sum {
 			return false, fmt.Errorf("an earlier line has another job with the id %q in queue %q", j.ID, j.Queue)

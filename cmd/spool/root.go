@@ -53,6 +53,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 	root.AddCommand(newImportCommand())
 	root.AddCommand(newBackupCommand())
 	root.AddCommand(newAdoptCommand())
+	root.AddCommand(newSalvageCommand())
 	return root, started
 }
 
