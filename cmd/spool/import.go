@@ -78,21 +78,25 @@ func (m *importer) run(ctx context.Context, args []string) (err error) {
 	if err := m.flags.beOwner(dir); err != nil {
 		return err
 	}
-	src, done, err := m.source(dir, args)
+	src, done, err := m.source(ctx, dir, args)
 	if err != nil {
-		return err
+		return unlessInterrupted(ctx, err)
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	if result.Jobs, result.Twice, err = eachJob(ctx, src, func(spool.Record) error { return nil }); err == nil && !m.dry {
 		result.Shares, err = m.store(ctx, dir, src, result)
 	}
-	if ctx.Err() != nil && err != nil {
-		return errors.New("interrupted; nothing was imported")
-	}
 	if err != nil {
-		return err
+		return unlessInterrupted(ctx, err)
 	}
 	return m.print(result)
+}
+
+func unlessInterrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return errors.New("interrupted; nothing was imported")
+	}
+	return err
 }
 
 // targetOf returns the target of the jobs, which must be known.
@@ -118,7 +122,7 @@ func (m *importer) targetOf() (string, error) {
 
 // source returns what can be read twice: the file, or a copy of standard input. The copy lies
 // beside the spool, where payloads may lie.
-func (m *importer) source(dir string, args []string) (src io.ReadSeeker, done func() error, err error) {
+func (m *importer) source(ctx context.Context, dir string, args []string) (src io.ReadSeeker, done func() error, err error) {
 	if len(args) > 0 && args[0] != "-" {
 		f, err := os.Open(args[0])
 		if err != nil {
@@ -143,7 +147,17 @@ func (m *importer) source(dir string, args []string) (src io.ReadSeeker, done fu
 		}
 		return err
 	}
-	if _, err := io.Copy(f, m.in); err != nil {
+	copied := make(chan error, 1)
+	go func() { // which may wait for somebody who types
+		_, err := io.Copy(f, m.in)
+		copied <- err
+	}()
+	select {
+	case err = <-copied:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
 		return nil, nil, errors.Join(err, done())
 	}
 	return f, done, nil

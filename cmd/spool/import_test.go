@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -246,6 +247,31 @@ func TestImportOfBadLinesImportsNothing(t *testing.T) {
 	code, _, stderr = spoolCommandOn(ctx, good, "import", "--dir", dir, "--target", "x")
 	if code != exitError || stderr != "spool: interrupted; nothing was imported\n" {
 		t.Errorf("interrupted: %d, %s", code, stderr)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// TestImportIsInterruptedWhileItWaitsForInput ends it as Ctrl-C does.
+func TestImportIsInterruptedWhileItWaitsForInput(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	code, stderr := make(chan int), bytes.Buffer{}
+	go func() { code <- runOn(ctx, []string{"import", "--dir", dir, "--target", "x"}, r, io.Discard, &stderr) }()
+	if _, err := w.WriteString("{}\n"); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if code := <-code; code != exitError || stderr.String() != "spool: interrupted; nothing was imported\n" {
+		t.Errorf("%d, %s", code, stderr.String())
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
