@@ -138,10 +138,15 @@ func (t *taking) copy(ctx context.Context, o *owner) (moved bool, err error) {
 	if err != nil {
 		return moved, errors.Join(orFull(err), os.RemoveAll(stage), o.unlock())
 	}
-	if err := removeAll(files...); err != nil {
-		return true, errors.Join(err, o.unlock())
+	if err = removeAll(files...); err != nil {
+		err = errors.Join(err, o.unlock())
+	} else {
+		err = errors.Join(o.remove(), syncDir(t.from))
 	}
-	return true, errors.Join(o.remove(), syncDir(t.from))
+	if err != nil {
+		err = fmt.Errorf("its copy is in place, but it cannot be removed in %s, do not take it over again: %w", t.from, err)
+	}
+	return true, err
 }
 
 // copyOwner copies what is in an owner's directory, durably, and returns the paths of all

@@ -3,8 +3,10 @@
 package spool_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -69,6 +71,7 @@ func TestATakeOverHasEverySegmentInOnePlaceAtAnyMoment(t *testing.T) {
 	}
 	sup := supervise(t)
 	eachWay(t, func(t *testing.T, take takeOver) {
+		t.Helper()
 		from, to := t.TempDir(), t.TempDir()
 		leave(t, from, "a", 0, 60)
 		leave(t, from, "a", 60, 120)
@@ -124,4 +127,28 @@ func TestTakeOverOnAFullDisk(t *testing.T) {
 	if left, err := os.ReadDir(to); err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
+}
+
+// TestTakeOverOfWhatCannotBeRemoved says that the copy is in place.
+func TestTakeOverOfWhatCannotBeRemoved(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	sup := supervise(t)
+	from, to := t.TempDir(), t.TempDir()
+	leave(t, from, "a", 0, 60)
+	sup.over(t, from, func(c sysCall) syscall.Errno {
+		if c.nr == unix.SYS_UNLINKAT && filepath.Ext(c.path) == ".seg" {
+			return unix.EROFS
+		}
+		return 0
+	})
+	taken, _, err := spool.TakeOverByCopy(t.Context(), from, to)
+	if len(taken) != 1 || !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), "do not take it over again") {
+		t.Fatalf("%+v, %v", taken, err)
+	}
+	if here, there := lookInto(t, from), lookInto(t, to); len(here) != 60 || len(there) != 60 {
+		t.Errorf("%d here, %d there", len(here), len(there))
+	}
+	sup.set(from, nil)
 }

@@ -43,6 +43,7 @@ func leave(t *testing.T, dir, target string, from, to int) {
 
 func TestTakeOverMovesTheDeadAndLeavesTheLiving(t *testing.T) {
 	eachWay(t, func(t *testing.T, take takeOver) {
+		t.Helper()
 		from, to := t.TempDir(), t.TempDir()
 		leave(t, from, "a", 0, 100)
 		leave(t, from, "b", 100, 150)
@@ -75,6 +76,7 @@ func TestTakeOverMovesTheDeadAndLeavesTheLiving(t *testing.T) {
 // TestTakeOverOfANameThatIsTaken takes over a copy of a share that is there.
 func TestTakeOverOfANameThatIsTaken(t *testing.T) {
 	eachWay(t, func(t *testing.T, take takeOver) {
+		t.Helper()
 		from, to, backup := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "backup")
 		s := open(t, spool.Options{Dir: from})
 		mustAppend(t, s, records(0, 10)...)

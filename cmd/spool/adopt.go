@@ -66,7 +66,11 @@ func (a *adopter) run(ctx context.Context, from string) error {
 		m.Left = append(m.Left, "owner "+name+" is alive")
 	}
 	if set, qerr := spool.Quarantine(from); qerr == nil && len(set) > 0 {
-		fmt.Fprintf(a.err, "%s stay in quarantine in %s: 'spool salvage' shows what is in them\n", plural(len(set), "damaged file"), from)
+		verb := "stay"
+		if len(set) == 1 {
+			verb = "stays"
+		}
+		fmt.Fprintf(a.err, "%s %s in quarantine in %s: 'spool salvage --dir %s' shows what can be read\n", plural(len(set), "damaged file"), verb, from, from)
 	}
 	if perr := a.print(m); perr != nil {
 		return errors.Join(err, perr)

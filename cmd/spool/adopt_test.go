@@ -79,6 +79,30 @@ took over 5 pending jobs and 0 dead letters of 1 owner: a living Producer of the
 	}
 }
 
+// TestAdoptTakesWhatIsDamagedAlong leaves it to whoever reads it.
+func TestAdoptTakesWhatIsDamagedAlong(t *testing.T) {
+	t.Parallel()
+	lost, dir := t.TempDir(), t.TempDir()
+	quarantined(t, lost)
+	code, stdout, stderr := spoolCommand(t.Context(), "adopt", "--dir", dir, lost)
+	if code != exitOK || !strings.Contains(stdout, "took over 3 pending jobs") || !strings.Contains(stderr, "1 damaged file stays in quarantine in "+lost) {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+	if n := harm(t, dir, "top secret"); n != 1 {
+		t.Fatalf("harmed %d segments", n)
+	}
+	other := t.TempDir()
+	if code, stdout, stderr := spoolCommand(t.Context(), "adopt", "--dir", other, dir); code != exitOK {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+	if got := listed(t, other); len(got) != 1 || got[0].ID != "mine" {
+		t.Errorf("%+v", got)
+	}
+	if set, err := spool.Quarantine(other); err != nil || len(set) != 1 {
+		t.Errorf("%+v, %v", set, err)
+	}
+}
+
 func TestAdoptRefuses(t *testing.T) {
 	t.Parallel()
 	dir, lost, other := t.TempDir(), t.TempDir(), t.TempDir()

@@ -80,23 +80,26 @@ func (m *importer) run(ctx context.Context, args []string) (err error) {
 	}
 	src, done, err := m.source(ctx, dir, args)
 	if err != nil {
-		return unlessInterrupted(ctx, err)
+		return notImported(ctx, err)
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	if result.Jobs, result.Twice, err = eachJob(ctx, src, func(spool.Record) error { return nil }); err == nil && !m.dry {
 		result.Shares, err = m.store(ctx, dir, src, result)
 	}
-	if err != nil {
-		return unlessInterrupted(ctx, err)
+	switch {
+	case err != nil && len(result.Shares) > 0:
+		return fmt.Errorf("a part was imported: %w; import the same again: the ids keep Redis from taking a job twice", err)
+	case err != nil:
+		return notImported(ctx, err)
 	}
 	return m.print(result)
 }
 
-func unlessInterrupted(ctx context.Context, err error) error {
+func notImported(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return errors.New("interrupted; nothing was imported")
+		err = errors.New("interrupted")
 	}
-	return err
+	return fmt.Errorf("%w; nothing was imported", err)
 }
 
 // targetOf returns the target of the jobs, which must be known.
@@ -208,13 +211,9 @@ func (m *importer) store(ctx context.Context, dir string, src io.ReadSeeker, che
 		return nil, err
 	}
 	if n != checked.Jobs || twice != checked.Twice {
-		return nil, errors.New("the file has changed meanwhile; nothing was imported")
+		return nil, errors.New("the file has changed meanwhile")
 	}
-	shares, err = im.Commit(context.WithoutCancel(ctx)) // a moment
-	if err != nil && len(shares) > 0 {
-		err = fmt.Errorf("a part was imported: %w; import the same again: ids keep Redis from taking a job twice", err)
-	}
-	return shares, err
+	return im.Commit(context.WithoutCancel(ctx)) // a moment
 }
 
 func (m *importer) print(r imported) error {

@@ -45,7 +45,7 @@ func eachJob(ctx context.Context, src io.ReadSeeker, fn func(spool.Record) error
 			err = ctx.Err()
 		}
 		if err != nil {
-			return jobs, twice, fmt.Errorf("line %d: %w; nothing was imported", n, err)
+			return jobs, twice, fmt.Errorf("line %d: %w", n, err)
 		}
 		if again {
 			twice++

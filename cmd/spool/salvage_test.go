@@ -128,7 +128,7 @@ func removeAllJobs(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ds.close()
+	defer func() { _ = ds.close() }()
 	for _, d := range ds.all {
 		if _, err := d.change(t.Context(), "remove", queue.Filter{}); err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -98,6 +99,7 @@ func (v *verified) verify(ctx context.Context, owners []spool.OwnerInfo) {
 		v.NotRead = append(v.NotRead, strings.TrimPrefix(err.Error(), "spool: "))
 	}
 	v.Segments = append(v.Segments, queue.VerifiedOf(reports)...)
+	v.NotRead = append(v.NotRead, v.missed(owners)...)
 	for _, o := range owners {
 		isProblem := func(s queue.Verified) bool { return s.Owner == o.Name && len(s.Problems) > 0 }
 		if slices.ContainsFunc(v.Segments, isProblem) {
@@ -107,6 +109,20 @@ func (v *verified) verify(ctx context.Context, owners []spool.OwnerInfo) {
 			v.Problems = append(v.Problems, o.Name+": "+bad)
 		}
 	}
+}
+
+// missed returns owners whose segments nobody has read: they were adopted in the middle.
+func (v *verified) missed(owners []spool.OwnerInfo) (missed []string) {
+	for _, o := range owners {
+		isRead := func(s queue.Verified) bool { return s.Owner == o.Name }
+		if o.Segments == 0 || len(v.NotRead) > 0 || slices.ContainsFunc(v.Segments, isRead) {
+			continue
+		}
+		if left, err := filepath.Glob(filepath.Join(v.Dir, o.Name, "*.seg")); err != nil || len(left) > 0 {
+			missed = append(missed, "owner "+o.Name+" changed hands meanwhile, run the command again")
+		}
+	}
+	return missed
 }
 
 func (v *verified) print(out io.Writer) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/jobspool/jobspool/queue"
+	"github.com/jobspool/jobspool/spool"
 )
 
 // sameEachTime replaces what differs between two runs of a command.
@@ -101,7 +102,7 @@ func listed(t *testing.T, dir string) (jobs []queue.Job) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ds.close()
+	defer func() { _ = ds.close() }()
 	for _, d := range ds.all {
 		for _, dead := range []bool{false, true} {
 			if err := d.jobs(t.Context(), queue.Filter{Dead: dead}, true, func(j queue.Job) error {
@@ -206,5 +207,25 @@ func TestVerifySaysWhomItCannotAsk(t *testing.T) {
 	code, stdout, stderr := spoolCommand(t.Context(), "verify", "--dir", dir)
 	if code != exitError || !strings.Contains(stdout, "0 segments") || !strings.Contains(stderr, "not all could be read: owner ") {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+}
+
+// TestVerifyDoesNotMissWhoChangesHands looks for owners that are neither among those who
+// answered nor among the dead.
+func TestVerifyDoesNotMissWhoChangesHands(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	closeProducer(t, spooled(t, dir, "127.0.0.1:1", 3))
+	owners, err := spool.Inspect(dir)
+	if err != nil || len(owners) != 1 {
+		t.Fatalf("%v, %v", owners, err)
+	}
+	v := verified{Dir: dir}
+	if missed := v.missed(owners); len(missed) != 1 || !strings.Contains(missed[0], "changed hands meanwhile") {
+		t.Errorf("%v", missed)
+	}
+	removeAllJobs(t, dir)
+	if missed := v.missed(owners); len(missed) != 0 {
+		t.Errorf("%v, but it is gone", missed)
 	}
 }
