@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -93,6 +94,45 @@ func TestTakeOverOfANameThatIsTaken(t *testing.T) {
 		there := lookInto(t, to)
 		if len(there) != 20 || there[record(0).ID] != 2 || there[record(19).ID] != 1 {
 			t.Errorf("%v", there)
+		}
+	})
+}
+
+// TestTwoTakeOversAtOnce race for the same shares, beside a Spool that adopts what it can.
+func TestTwoTakeOversAtOnce(t *testing.T) {
+	eachWay(t, func(t *testing.T, take takeOver) {
+		t.Helper()
+		from, to := t.TempDir(), []string{t.TempDir(), t.TempDir()}
+		const owners, each = 20, 10
+		for i := range owners {
+			leave(t, from, "a", i*each, (i+1)*each)
+		}
+		s := open(t, spool.Options{Dir: from, Target: "a", AdoptOnly: true})
+		var wg sync.WaitGroup
+		for _, dir := range to {
+			wg.Go(func() {
+				if _, _, err := take(t.Context(), from, dir); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Go(func() {
+			if _, err := s.Adopt(); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		closeSpool(t, s)
+		count := map[string]int{}
+		for _, dir := range append(to, from) {
+			for id, n := range lookInto(t, dir) {
+				count[id] += n
+			}
+		}
+		for i := range owners * each {
+			if id := record(i).ID; count[id] != 1 {
+				t.Errorf("%s is there %d times", id, count[id])
+			}
 		}
 	})
 }

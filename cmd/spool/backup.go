@@ -26,11 +26,12 @@ with their work meanwhile; what dead owners left is copied by this command. Each
 segment is copied as of one moment. Files in quarantine are not part of it.
 
 DIR is a SpoolDir then: 'spool status', 'spool ls' and 'spool verify' take it as
-their --dir. 'spool adopt DIR' takes it back; without that, nobody sends it. Jobs
-that were sent since the backup are sent again then, under the same ids, which
-Redis refuses for as long as it knows the first: those that were finished since
-run twice, unless they have a retention or the Producers a DedupeWindow. So take
-back a backup where the spool was lost, not beside it.
+their --dir. 'spool adopt DIR' takes it back; without that, nobody sends it. It
+moves what is in DIR: to keep the backup, adopt a copy of it. Jobs that were sent
+since the backup are sent again then, under the same ids, which Redis refuses for
+as long as it knows the first: those that were finished since run twice, unless
+they have a retention or the Producers a DedupeWindow. So take back a backup
+where the spool was lost, not beside it.
 
 Exit code 3 means that an owner is alive and does not answer: its jobs are not in
 the backup.`,

@@ -350,6 +350,33 @@ func TestDeadLettersBecomePendingElsewhere(t *testing.T) {
 	}
 }
 
+// TestTwinsOfTwoSpoolsAreImported takes both of two jobs with one unique lock, as two
+// processes may have spooled them: Redis decides at the replay.
+func TestTwinsOfTwoSpoolsAreImported(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	to, lines := t.TempDir(), ""
+	for range 2 {
+		from := t.TempDir()
+		p := spooled(t, from, "127.0.0.1:1", 1)
+		if _, err := p.Enqueue(asynq.NewTask("only one", nil), asynq.Unique(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		closeProducer(t, p)
+		_, stdout, _ := spoolCommand(t.Context(), "export", "--dir", from)
+		lines += stdout
+	}
+	uri := "redis://" + r.Addr()
+	if code, stdout, stderr := spoolCommandOn(t.Context(), lines, "import", "--dir", to, "--redis", uri); code != exitOK || !strings.Contains(stdout, "imported 4 jobs") {
+		t.Fatalf("%d\n%s%s", code, stdout, stderr)
+	}
+	var done drained
+	code, stdout, stderr := spoolCommand(t.Context(), "drain", "--dir", to, "--redis", uri, "--json")
+	if err := json.Unmarshal([]byte(stdout), &done); err != nil || code != exitOK || done.Replayed != 3 || done.Superseded != 1 {
+		t.Errorf("%d, %v\n%s%s", code, err, stdout, stderr)
+	}
+}
+
 // bury leaves dead letters.
 func bury(t *testing.T, dir string, n int) {
 	t.Helper()
