@@ -24,9 +24,10 @@ type Taken struct {
 	Bad         []string `json:"bad,omitempty"` // segments that could not be read; they were moved, too
 }
 
-// TakeOver moves the shares of all dead owners from one SpoolDir into another, that of a
-// lost pod or a [Spool.Backup] for example. There a Spool of their target adopts them like any others. Owners
-// that live stay where they are, and are returned by name. What lies in quarantine stays.
+// TakeOver moves the shares of all dead owners from one SpoolDir, that of a lost pod or a
+// [Spool.Backup] for example, into another. There a Spool of their target adopts them like
+// any others. Owners that live stay where they are, and are returned by name. What lies in
+// quarantine stays.
 //
 // Within a file system a share is renamed: at any moment it is in one of the two places.
 // Else it is copied, and is removed only when the copy is durable and has its name: a crash

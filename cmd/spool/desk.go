@@ -178,7 +178,7 @@ func (d *desk) call(ctx context.Context, method, path string, in, out any) error
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.name, plainError(err))
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }() // only read
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %w", d.name, answerError(resp))
 	}
