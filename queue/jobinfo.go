@@ -108,6 +108,9 @@ func newJobInfo(e spool.Entry, payload bool) Job {
 		UniqueKey: j.Lock, UniqueUntil: known(j.LockUntil), Expires: known(j.Expires),
 		OwnID: j.OwnID, InDoubt: j.InDoubt, HalfDone: j.HalfDone, Owner: e.Position.Owner(), Bytes: len(e.Data), Attempts: e.Attempts,
 	}
+	if err == nil {
+		err = info.unspeakable()
+	}
 	if err != nil {
 		info.Unreadable = err.Error()
 	}
@@ -115,6 +118,18 @@ func newJobInfo(e spool.Entry, payload bool) Job {
 		info.Payload, info.Headers = j.Payload, j.Headers
 	}
 	return info
+}
+
+// unspeakable takes away times that JSON has no words for: asynq takes a deadline in any year.
+func (j *Job) unspeakable() error {
+	var err error
+	for name, at := range map[string]**time.Time{"deadline": &j.Deadline, "process_at": &j.ProcessAt, "expires": &j.Expires} {
+		if t := *at; t != nil && (t.UTC().Year() < 0 || t.UTC().Year() > 9998) { // one less, for any zone
+			err = fmt.Errorf("queue: record %s: %s is in the year %d", j.ID, name, t.UTC().Year())
+			*at = nil
+		}
+	}
+	return err
 }
 
 func newDeadInfo(d spool.DeadLetter, payload bool) Job {
@@ -181,3 +196,6 @@ func wholeSeconds(t *time.Time) time.Time {
 
 // typeOf returns the type of a record's class.
 func typeOf(class string) string { return class[min(len(queueOf(class))+1, len(class)):] }
+
+// JobOf returns what is to be shown of a record, with payload and headers if they are wanted.
+func JobOf(r spool.Record, payload bool) Job { return newJobInfo(spool.Entry{Record: r}, payload) }

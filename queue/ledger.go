@@ -22,16 +22,20 @@ const ledgerPage = 1000
 // errTaken says that a page has all that was asked for.
 var errTaken = errors.New("enough")
 
+// listBytes is from how many bytes of payloads on a list takes no more.
+const listBytes = 8 << 20
+
 // list returns at most count jobs that a filter picks, behind a cursor, and the cursor for
 // the next call: empty at the end.
 func (l ledger) list(f Filter, after spool.Cursor, count int, payload bool) (jobs []Job, next spool.Cursor, err error) {
-	now := time.Now()
+	now, size := time.Now(), 0
 	next, err = l.pages(f, after, func(infos []Job, at []spool.Position) error {
 		for i, j := range infos {
 			if !f.picks(j, now) {
 				continue
 			}
-			if jobs = append(jobs, j); len(jobs) == count {
+			size += len(j.Payload)
+			if jobs = append(jobs, j); len(jobs) == count || size >= listBytes {
 				after = at[i].Cursor()
 				return errTaken
 			}

@@ -2,8 +2,11 @@ package queue
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/hibiken/asynq"
 )
 
 // clusterScheme begins the target of a Cluster; its seed addresses follow.
@@ -56,6 +59,36 @@ func checkTarget(target string) error {
 	socket := scheme == "redis-socket" || scheme == "unix"
 	if at := strings.LastIndexByte(rest, '@'); at > 0 && (!socket || rest[0] != '/') {
 		return secret
+	}
+	return nil
+}
+
+// TargetOf returns the target of a Producer with these options and no Config.Target of its
+// own. It does not dial.
+func TargetOf(opt asynq.RedisConnOpt) (string, error) {
+	s := newSender()
+	client, target, err := connect(opt, s.lifetime())
+	if err != nil {
+		s.stop()
+		return "", redisError(err)
+	}
+	s.use(client)
+	if err := s.close(); err != nil {
+		return "", redisError(err)
+	}
+	if target == "" { // a client of Sentinel's
+		return "", errors.New("queue: Config.Redis does not tell the target")
+	}
+	return target, nil
+}
+
+// CheckTarget returns an error for what Config.Target cannot be. It does not show it.
+func CheckTarget(target string) error {
+	if strings.TrimSpace(target) == "" {
+		return errors.New("queue: a target is empty")
+	}
+	if err := checkTarget(target); err != nil {
+		return fmt.Errorf("queue: a target %w", err)
 	}
 	return nil
 }

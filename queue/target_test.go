@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/hibiken/asynq"
@@ -61,4 +62,33 @@ func TestClusterSeedsComeAndGo(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	wantOnce(t, pendingOf(t, clusterClient(t, c), "default"), ids)
+}
+
+// TestTargetOf tells without a Producer what one would have for its target.
+func TestTargetOf(t *testing.T) {
+	t.Parallel()
+	for _, opt := range []asynq.RedisConnOpt{
+		asynq.RedisClientOpt{Addr: "127.0.0.1", Password: "secret", DB: 3},
+		asynq.RedisClientOpt{Network: "unix", Addr: "/run/redis.sock"},
+		asynq.RedisFailoverClientOpt{MasterName: "m", SentinelAddrs: []string{"127.0.0.1:1"}, DB: 1},
+		asynq.RedisClusterClientOpt{Addrs: []string{"127.0.0.1:2", "127.0.0.1:1"}},
+	} {
+		p := newProducer(t, queue.Config{Redis: opt, SpoolDir: t.TempDir()})
+		if got, err := queue.TargetOf(opt); err != nil || got != p.Stats().Target {
+			t.Errorf("%q, %v, want %q", got, err, p.Stats().Target)
+		}
+	}
+	for _, opt := range []asynq.RedisConnOpt{nil, asynq.RedisClusterClientOpt{}} {
+		if got, err := queue.TargetOf(opt); err == nil || got != "" {
+			t.Errorf("%v: %q, %v", opt, got, err)
+		}
+	}
+}
+
+func TestCheckTarget(t *testing.T) {
+	for target, good := range map[string]bool{"redis://h:1/0": true, "name": true, "": false, " ": false, "redis://u:secret@h:1/0": false} {
+		if err := queue.CheckTarget(target); (err == nil) != good || err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v", target, err)
+		}
+	}
 }

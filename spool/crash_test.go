@@ -156,7 +156,7 @@ func lookInto(t *testing.T, dir string) map[string]int {
 			t.Fatalf("%+v", r)
 		}
 	}
-	s := open(t, spool.Options{Dir: dir, AdoptOnly: true})
+	s := open(t, spool.Options{Dir: dir, AdoptOnly: true, SameTarget: func(string) bool { return true }})
 	defer closeSpool(t, s)
 	if _, err := s.Adopt(); err != nil {
 		t.Fatal(err)

@@ -5,23 +5,24 @@ import (
 )
 
 // DeadLetters returns records that were set aside: at most count of those behind the
-// cursor, and the cursor for the next call. An empty cursor begins; an empty one is
+// cursor and, but for the last, 8 MiB, and the cursor for the next call. An empty cursor begins; an empty one is
 // returned at the end. The order is that of List. What it returns are copies that
 // belong to the caller.
 func (s *Spool) DeadLetters(after Cursor, count int) (letters []DeadLetter, next Cursor, err error) {
 	return page(s, after, count, (*segment).deadLetters, func(d DeadLetter) Position { return d.Position })
 }
 
-// deadLetters returns copies of at most count dead letters from a sequence number on.
-func (s *segment) deadLetters(owner string, from uint64, count int) (letters []DeadLetter, err error) {
+// deadLetters returns copies of at most count dead letters from a sequence number on, up to
+// the one with which they have a size.
+func (s *segment) deadLetters(owner string, from uint64, count, size int) (letters []DeadLetter, err error) {
 	if s.state.Load().Counts[Dead] == 0 {
 		return nil, nil
 	}
 	err = s.view(func(tx *bolt.Tx) error {
-		batch := newBatch(s, owner, tx)
+		batch, size := newBatch(s, owner, tx), size
 		tie := s.header.ties().of(kindDead)
 		dead := tx.Bucket([]byte(bucketDead)).Cursor()
-		for k, v := dead.Seek(key(from)); k != nil && len(letters) < count; k, v = dead.Next() {
+		for k, v := dead.Seek(key(from)); k != nil && len(letters) < count && size > 0; k, v = dead.Next() {
 			e, err := batch.entry(k)
 			if err != nil {
 				return err
@@ -31,6 +32,7 @@ func (s *segment) deadLetters(owner string, from uint64, count int) (letters []D
 				return err
 			}
 			e.Attempts = info.attempts
+			size -= e.Position.size
 			letters = append(letters, DeadLetter{Entry: e, Reason: info.reason, Since: info.since})
 		}
 		return nil

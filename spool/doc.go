@@ -10,8 +10,11 @@
 //	  20261123T202838.123-1a2b3c4d/   one owner: one open Spool's share
 //	    LOCK                          flock held = the owner is alive
 //	    identity                      JSON: target, host, pid, start (no secrets)
+//	    sock                          where its process listens, if it does
 //	    0000000000000001.seg          a segment; named by its first sequence number
 //	    000000000000a3f1.seg
+//	  paused                          JSON: replay is paused, since when and by whom
+//	  .stage-*                        half made by an import or a take-over; swept after a day
 //	  quarantine/                     damaged segments as they were found, for ever
 //	    20261123T202838.123-1a2b3c4d.0000000000000001.1.seg
 //	    20261123T202838.123-1a2b3c4d.0000000000000001.1.seg.json
@@ -23,6 +26,9 @@
 // pids are reused and hosts differ. After it has the lock, an adopter compares the
 // file it has locked with the one that has the name (H34): the owner may have been
 // emptied and removed in between.
+//
+// TakeOver renames a dead owner's directory into another SpoolDir with its lock held, or
+// copies it and removes the old one once the copy is durable and has its name.
 //
 // # A segment
 //

@@ -2,7 +2,9 @@ package spool
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"syscall"
 	"time"
 )
 
@@ -188,4 +190,9 @@ func (s *Spool) Held() (n int) {
 		}
 	}
 	return n
+}
+
+// TakeOverByCopy is TakeOver between two file systems.
+func TakeOverByCopy(ctx context.Context, from, to string) ([]Taken, []string, error) {
+	return takeOver(ctx, from, to, func(string, string) error { return syscall.EXDEV })
 }

@@ -44,7 +44,8 @@ func Inspect(dir string) ([]OwnerInfo, error) {
 	var owners []OwnerInfo
 	others := 0
 	for _, e := range entries {
-		if !slices.Contains([]string{"lost+found", quarantineName, pausedName}, e.Name()) { // the first is at the root of a volume
+		known := []string{"lost+found", quarantineName, pausedName} // the first is at the root of a volume
+		if !slices.Contains(known, e.Name()) && !strings.HasPrefix(e.Name(), stagePrefix) {
 			others++
 		}
 		if !e.IsDir() || strings.HasPrefix(e.Name(), hiddenPrefix) {

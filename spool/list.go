@@ -29,7 +29,7 @@ func (c Cursor) parse() (owner string, seq uint64, err error) {
 }
 
 // List returns pending records, by owner and then in order: at most count of those
-// behind the cursor, and the cursor for the next call. An empty cursor begins; an empty
+// behind the cursor and, but for the last, 8 MiB, and the cursor for the next call. An empty cursor begins; an empty
 // one is returned at the end. Records settled between two calls are not in the list;
 // all others come once. What it returns are copies that belong to the caller.
 func (s *Spool) List(after Cursor, count int) (entries []Entry, next Cursor, err error) {
@@ -51,6 +51,9 @@ func (s *Spool) Find(id string) (pending []Entry, dead []DeadLetter, err error) 
 // is open for long (H30).
 const pageRecords = 1000
 
+// pageBytes is from how many bytes on a page of a list takes no more.
+const pageBytes = 8 << 20
+
 // filter returns those items of a whole list that fn picks.
 func filter[T any](list func(Cursor, int) ([]T, Cursor, error), pick func(T) bool) (picked []T, err error) {
 	for at := Cursor(""); ; {
@@ -70,11 +73,12 @@ func filter[T any](list func(Cursor, int) ([]T, Cursor, error), pick func(T) boo
 }
 
 // page returns one page of a list that goes through all owners, by name.
-func page[T any](s *Spool, after Cursor, count int, read func(seg *segment, owner string, from uint64, count int) ([]T, error), at func(T) Position) (items []T, next Cursor, err error) {
+func page[T any](s *Spool, after Cursor, count int, read func(seg *segment, owner string, from uint64, count, size int) ([]T, error), at func(T) Position) (items []T, next Cursor, err error) {
 	name, seq, err := after.parse()
 	if err != nil || count <= 0 {
 		return nil, after, err
 	}
+	size := pageBytes
 	items, err = exclusively(s, func() (items []T, err error) {
 		owners := s.owners()
 		slices.SortFunc(owners, func(a, b *owner) int { return cmp.Compare(a.name, b.name) })
@@ -84,31 +88,39 @@ func page[T any](s *Spool, after Cursor, count int, read func(seg *segment, owne
 				from = seq + 1
 			}
 			for _, seg := range s.segments(o) {
-				if o.name < name || len(items) == count || seg.state.Load().Next <= from {
+				if o.name < name || len(items) == count || size <= 0 || seg.state.Load().Next <= from {
 					continue
 				}
-				more, err := mending(s, o, seg, func() ([]T, error) { return read(seg, o.name, from, count-len(items)) })
+				more, err := mending(s, o, seg, func() ([]T, error) { return read(seg, o.name, from, count-len(items), size) })
 				s.closeIdle(seg)
 				if err != nil {
 					return nil, err
+				}
+				for _, item := range more {
+					size -= at(item).size
 				}
 				items = append(items, more...)
 			}
 		}
 		return items, nil
 	})
-	if err == nil && len(items) == count {
-		next = at(items[count-1]).Cursor()
+	if err == nil && (len(items) == count || size <= 0) {
+		next = at(items[len(items)-1]).Cursor()
 	}
 	return items, next, err
 }
 
-// list returns copies of at most count pending records from a sequence number on.
-func (s *segment) list(owner string, from uint64, count int) (entries []Entry, err error) {
+// list returns copies of at most count pending records from a sequence number on, up to the
+// one with which they have a size.
+func (s *segment) list(owner string, from uint64, count, size int) (entries []Entry, err error) {
 	st := s.state.Load() // before the transaction: that may know more, never less
 	err = s.view(func(tx *bolt.Tx) error {
-		t := newTaker(s, owner, tx, count, math.MaxInt)
-		err := s.walk(tx, st, from, t.take)
+		t, size := newTaker(s, owner, tx, count, math.MaxInt), size
+		err := s.walk(tx, st, from, func(k, v []byte, attempts int) (more bool, err error) {
+			size -= len(v)
+			more, err = t.take(k, v, attempts)
+			return more && size > 0, err
+		})
 		entries = t.entries
 		return err
 	})

@@ -121,6 +121,12 @@ func link(from, to string) error {
 	if err == nil || errors.Is(err, syscall.ENOSPC) {
 		return err
 	}
+	return copyFile(from, to)
+}
+
+// copyFile copies a file's bytes into a new one and syncs that; the caller syncs the
+// directory.
+func copyFile(from, to string) error {
 	src, err := os.Open(from)
 	if err != nil {
 		return err

@@ -285,3 +285,51 @@ func usedBytes(tb testing.TB, dir string) (n int64) {
 	}
 	return n
 }
+
+// TestAPageOfAListIsBounded lists records that together are far too many bytes.
+func TestAPageOfAListIsBounded(t *testing.T) {
+	s := open(t, spool.Options{Dir: t.TempDir(), SegmentBytes: 5 << 20})
+	const n = 30
+	for i := range n {
+		r := record(i)
+		r.Data = make([]byte, 1<<20)
+		mustAppend(t, s, r)
+	}
+	count := func(page func(at spool.Cursor) (items int, next spool.Cursor, err error)) (all int) {
+		t.Helper()
+		for at := spool.Cursor(""); ; {
+			items, next, err := page(at)
+			if err != nil || items > 9 {
+				t.Fatalf("%d MiB in a page, %v", items, err)
+			}
+			all += items
+			if at = next; at == "" {
+				return all
+			}
+		}
+	}
+	if got := count(func(at spool.Cursor) (int, spool.Cursor, error) {
+		entries, next, err := s.List(at, 1000)
+		return len(entries), next, err
+	}); got != n {
+		t.Errorf("%d records, want %d", got, n)
+	}
+	for {
+		entries, err := s.Read(n, 10<<20)
+		if err == nil {
+			err = s.Settle(settlements(entries, spool.Dead)...)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 0 {
+			break
+		}
+	}
+	if got := count(func(at spool.Cursor) (int, spool.Cursor, error) {
+		letters, next, err := s.DeadLetters(at, 1000)
+		return len(letters), next, err
+	}); got != n {
+		t.Errorf("%d dead letters, want %d", got, n)
+	}
+}

@@ -54,31 +54,48 @@ func (s *Spool) verify(o *owner, seg *segment) (*SegmentReport, error) {
 }
 
 // Verify does for dead owners in a SpoolDir what the method does for a Spool's own,
-// and holds their locks meanwhile. Living owners are left out.
+// and holds their locks meanwhile. Living owners are left out. With an error, the reports
+// are of what could be read.
 func Verify(dir string) ([]SegmentReport, error) {
 	owners, err := Inspect(dir)
 	if err != nil {
 		return nil, err
 	}
 	var all []SegmentReport
+	var errs []error
 	for _, o := range owners {
-		path := filepath.Join(dir, o.Name)
-		err := whileDead(filepath.Join(path, lockName), func() error {
-			paths, err := listSegments(path)
-			for _, p := range paths {
-				report, verr := verifySegment(o.Name, p)
-				err = errors.Join(err, verr)
-				if report != nil {
-					all = append(all, *report)
-				}
-			}
-			return err
-		})
-		if err != nil {
-			return all, fmt.Errorf("spool: verify %s: %w", o.Name, err)
+		reports, err := verifyDead(dir, o.Name)
+		if all = append(all, reports...); err != nil {
+			errs = append(errs, fmt.Errorf("spool: verify %s: %w", o.Name, err))
 		}
 	}
-	return all, nil
+	return all, errors.Join(errs...)
+}
+
+// verifyDead verifies an owner unless it lives. One without a lock file, as a copy may be,
+// or that is just being removed, is read as it is.
+func verifyDead(dir, name string) (reports []SegmentReport, err error) {
+	path := filepath.Join(dir, name)
+	read := func() error {
+		paths, err := listSegments(path)
+		for _, p := range paths {
+			report, verr := verifySegment(name, p)
+			err = errors.Join(err, verr)
+			if report != nil {
+				reports = append(reports, *report)
+			}
+		}
+		return err
+	}
+	err = whileDead(filepath.Join(path, lockName), read)
+	if errors.Is(err, os.ErrNotExist) {
+		reports = nil
+		err = read()
+	}
+	if errors.Is(err, os.ErrNotExist) { // gone
+		err = nil
+	}
+	return reports, err
 }
 
 // verifySegment reads a file that nobody writes to. It returns nothing for one that is

@@ -251,7 +251,10 @@ func (d *desk) call(ctx context.Context, method, path string, in, out any) error
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %w", d.name, answerError(resp))
 	}
-	return json.NewDecoder(resp.Body).Decode(out)
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("%s: its answer: %w", d.name, plainError(err))
+	}
+	return nil
 }
 
 // plainError leaves out the URL, which names no real host.

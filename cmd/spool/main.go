@@ -33,9 +33,15 @@ func main() {
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	return runOn(ctx, args, os.Stdin, stdout, stderr)
+}
+
+// runOn is run with another standard input.
+func runOn(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	redis.SetLogger(quiet{})
 	root, started := newRootCommand() //nolint:contextcheck // cobra hands it to the commands
 	root.SetArgs(args)
+	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)

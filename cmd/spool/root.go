@@ -51,6 +51,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 		newStatusCommand(), newPingCommand(), newDoctorCommand(),
 		newDrainCommand(), newPauseCommand(), newResumeCommand(),
 		newLsCommand(), newShowCommand(), newRmCommand(), newDeadCommand(),
+		newVerifyCommand(), newSalvageCommand(), newBackupCommand(), newAdoptCommand(), newExportCommand(), newImportCommand(),
 		newEnqueueCommand(), newDrillCommand(),
 		newDemoCommand(), newOutageTopic(),
 	)
