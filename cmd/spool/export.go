@@ -47,18 +47,16 @@ or a job cannot be read.`,
 	f := cmd.Flags()
 	f.StringVarP(&e.path, "output", "o", "", "write to this `file`, which must not exist")
 	f.BoolVar(&e.overwrite, "overwrite", false, "replace the file of --output")
-	f.StringVar(&e.filter.Queue, "queue", "", "only jobs of this `queue`")
-	f.StringVar(&e.filter.Type, "type", "", "only jobs of this `type`")
-	f.DurationVar(&e.filter.OlderThan, "older-than", 0, "only jobs enqueued at least this `duration` ago")
-	f.BoolVar(&e.filter.InDoubt, "in-doubt", false, "only jobs that Redis may have already")
-	f.BoolVar(&e.filter.Dead, "dead", false, "dead letters in place of pending jobs")
+	e.pick.addFlags(cmd, true)
+	f.BoolVar(&e.dead, "dead", false, "dead letters in place of pending jobs")
 	return cmd
 }
 
 // exporter is one run of spool export.
 type exporter struct {
 	flags     common
-	filter    queue.Filter
+	pick      filterFlags
+	dead      bool
 	path      string // empty: stdout
 	overwrite bool
 	out, err  io.Writer
@@ -67,11 +65,14 @@ type exporter struct {
 }
 
 func (e *exporter) run(ctx context.Context) (err error) {
+	if err := e.pick.check(); err != nil {
+		return err
+	}
 	switch {
-	case e.filter.OlderThan < 0:
-		return usageError{"--older-than must not be negative"}
 	case e.overwrite && e.path == "":
 		return usageError{"--overwrite needs --output"}
+	case e.pick.reason != "" && !e.dead:
+		return usageError{"--reason is one of dead letters: give --dead"}
 	}
 	ds, err := e.flags.openDesks(ctx)
 	if err != nil {
@@ -87,7 +88,7 @@ func (e *exporter) run(ctx context.Context) (err error) {
 		return err
 	}
 	noun := "job"
-	if e.filter.Dead {
+	if e.dead {
 		noun = "dead letter"
 	}
 	fmt.Fprintf(e.err, "exported %s\n", plural(e.exported, noun))
@@ -107,7 +108,7 @@ func (e *exporter) write(ctx context.Context, ds *desks, to io.Writer) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	for _, d := range ds.all {
-		err := d.jobs(ctx, e.filter, true, func(j queue.Job) error {
+		err := d.jobs(ctx, e.pick.filter(nil, e.dead), true, func(j queue.Job) error {
 			if j.Unreadable != "" {
 				e.unreadable++
 				fmt.Fprintf(e.err, "spool: %s: job %s: %s\n", d.name, j.ID, j.Unreadable)
