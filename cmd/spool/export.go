@@ -87,15 +87,11 @@ func (e *exporter) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	noun := "job"
-	if e.dead {
-		noun = "dead letter"
-	}
-	fmt.Fprintf(e.err, "exported %s\n", plural(e.exported, noun))
+	fmt.Fprintf(e.err, "exported %s\n", plural(e.exported, noun(e.dead)))
 	ds.complain(e.err)
 	switch {
 	case e.unreadable > 0:
-		return leftError{"left out: " + plural(e.unreadable, noun) + " that this version cannot read"}
+		return leftError{"left out: " + plural(e.unreadable, noun(e.dead)) + " that this version cannot read"}
 	case len(ds.mute) > 0:
 		return leftError{"not all owners could be asked"}
 	}
