@@ -27,7 +27,7 @@ func TestExportLeavesOutWhatCannotBeSaid(t *testing.T) {
 	for range 2 { // living, then dead
 		code, stdout, stderr := spoolCommand(t.Context(), "export", "--dir", dir)
 		if code != exitLeft || strings.Count(stdout, "\n") != 1 || !strings.Contains(stderr, "deadline is in the year 36812") ||
-			!strings.Contains(stderr, "left out: 2 jobs that this version cannot read") {
+			!strings.Contains(stderr, "left out: 2 pending jobs that this version cannot read") {
 			t.Errorf("%d\n%s%s", code, stdout, stderr)
 		}
 		closeProducer(t, p)
@@ -44,7 +44,7 @@ func TestExportOfTheLivingAndTheDead(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "jobs.ndjson")
 	code, stdout, stderr := spoolCommand(t.Context(), "export", "--dir", dir, "--output", path)
-	if code != exitOK || stdout != "" || stderr != "exported 6 jobs\n" {
+	if code != exitOK || stdout != "" || stderr != "exported 6 pending jobs\n" {
 		t.Fatalf("%d, %s, %s", code, stdout, stderr)
 	}
 	if fi, err := os.Stat(path); err != nil || fi.Mode() != fs.FileMode(0o600) {

@@ -129,7 +129,7 @@ func TestWhatIsExportedAndImportedIsWhatADirectReplaySends(t *testing.T) {
 	n := enqueueAllKinds(t, p)
 	closeProducer(t, p)
 	code, lines, stderr := spoolCommand(t.Context(), "export", "--dir", from)
-	if want := fmt.Sprintf("exported %d jobs\n", n); code != exitOK || stderr != want || strings.Count(lines, "\n") != n {
+	if want := fmt.Sprintf("exported %d pending jobs\n", n); code != exitOK || stderr != want || strings.Count(lines, "\n") != n {
 		t.Fatalf("%d, %s, %d lines", code, stderr, strings.Count(lines, "\n"))
 	}
 	code, stdout, stderr := spoolCommandOn(t.Context(), lines, "import", "--dir", to, "--redis", "redis://"+other.Addr())
