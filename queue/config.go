@@ -73,6 +73,24 @@ type Config struct {
 	// negative: off. Whole seconds.
 	DedupeWindow time.Duration
 
+	// Guard is for how long a job that Redis has acknowledged is kept in a journal in SpoolDir
+	// as well, in case Redis loses it: by a crash without appendonly, the promotion of a
+	// replica that lagged, FLUSHALL, or an old backup. It should be longer than a failover
+	// takes. Finished jobs are let go of earlier. It costs the caller next to nothing: the
+	// journal is written behind its back, without fsync. Zero or negative: off.
+	//
+	// Of each queue, what was acknowledged in the last 100 ms before a loss may be lost with
+	// no notice, if the loss is no larger.
+	Guard time.Duration
+
+	// GuardBytes bounds the journal of all processes in SpoolDir; beyond, the oldest entries
+	// go. Zero means DefaultGuardBytes. Negative means no bound.
+	GuardBytes int64
+
+	// OnLoss says what to do about jobs that Redis has lost: ResendLost, the default, or
+	// ReportLost.
+	OnLoss LossPolicy
+
 	// Spool bounds what the spool takes of its disk.
 	Spool SpoolConfig
 
@@ -196,6 +214,12 @@ func (c Config) normalized() (Config, error) {
 		errs = append(errs, errors.New("queue: Config.DedupeWindow is less than a second, which is the least retention"))
 	}
 	errs = append(errs, c.Replay.normalize()...)
+	if c.OnLoss != ResendLost && c.OnLoss != ReportLost {
+		errs = append(errs, fmt.Errorf("queue: Config.OnLoss is %d; it can be ResendLost or ReportLost", c.OnLoss))
+	}
+	if c.GuardBytes == 0 {
+		c.GuardBytes = DefaultGuardBytes
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

@@ -190,6 +190,9 @@ func (p *Producer) answered(ctx context.Context, c *call, v verdict) (Where, err
 	switch {
 	case v == enqueued, v == conflict && p.mints(ctx, c): // nobody else can have minted it
 		p.counters.sent.Add(1)
+		if p.journal != nil {
+			p.journal.add(newJob(c.info, c.cmd, c.at))
+		}
 		return InRedis, nil
 	case v == conflict:
 		return Nowhere, fmt.Errorf("%w", asynq.ErrTaskIDConflict)

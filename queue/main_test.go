@@ -82,7 +82,7 @@ func closeProducer(tb testing.TB, p *queue.Producer) {
 		tb.Errorf("close: %v", err)
 	}
 	st := p.Stats()
-	in := st.Spooled + st.Adopted + st.Retried
+	in := st.Spooled + st.Adopted + st.Retried + st.Resent
 	if out := st.Replayed + st.AlreadyThere + st.Superseded + st.Dead + st.Removed + st.Unreadable + int64(st.Pending); in != out {
 		tb.Errorf("the books: %d in, %d out: %+v", in, out, st)
 	}

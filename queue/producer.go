@@ -29,6 +29,8 @@ type Producer struct {
 	gate     gate
 	live     live
 	replayer *replayer
+	journal  *journal   // nil: off
+	losses   *lossGuard // nil: off
 	socket   controlSocket
 
 	running sync.RWMutex // held shared by every running call
@@ -68,9 +70,18 @@ func New(cfg Config) (*Producer, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("queue: %w", err), p.composer.Close(), p.sender.close())
 	}
+	if cfg.Guard > 0 && !cfg.DrainOnly {
+		if p.journal, err = openJournal(cfg); err != nil {
+			return nil, errors.Join(fmt.Errorf("queue: journal: %w", err), p.spool.Close(), p.composer.Close(), p.sender.close())
+		}
+		p.losses = newLossGuard(p, p.journal)
+	}
 	p.gate.p = p
 	p.replayer = newReplayer(p)
 	go p.replayer.run()
+	if p.losses != nil {
+		go p.losses.run()
+	}
 	p.serve()
 	return p, nil
 }
@@ -146,6 +157,10 @@ const closeGrace = 500 * time.Millisecond
 func (p *Producer) Close() error {
 	p.replayer.stop() // ends a running Drain, too
 	err := p.socket.close()
+	if p.losses != nil {
+		p.losses.stop()
+		<-p.losses.ended
+	}
 	p.running.Lock()
 	defer p.running.Unlock()
 	if p.closed {
@@ -160,6 +175,9 @@ func (p *Producer) Close() error {
 		<-p.replayer.ended
 	}
 	p.sender.wait()
+	if p.journal != nil {
+		err = errors.Join(err, p.journal.close())
+	}
 	return errors.Join(err, p.spool.Close(), p.composer.Close())
 }
 

@@ -65,6 +65,9 @@ func (r *replayer) replay(ctx context.Context, items []item) *batch {
 }
 
 func (b *batch) settle(it item, o spool.Outcome, reason string) {
+	if o == spool.Delivered || o == spool.AlreadyThere {
+		b.r.p.journal.add(it.job)
+	}
 	b.settlements = append(b.settlements, outcome(it.entry, it.job, o, reason))
 }
 

@@ -10,7 +10,7 @@ import (
 
 // Stats is what a Producer has done since New, and what it holds now.
 //
-// The books balance: Accepted = Sent + Spooled, and Spooled + Adopted + Retried =
+// The books balance: Accepted = Sent + Spooled, and Spooled + Adopted + Retried + Resent =
 // Replayed + AlreadyThere + Superseded + Dead + Removed + Unreadable + Pending. A job
 // that Enqueue refused with ErrMaybeStored may be pending without being Spooled.
 type Stats struct {
@@ -27,6 +27,12 @@ type Stats struct {
 	InDoubt  int64 `json:"in_doubt"` // of Spooled: Redis may have taken it already
 	Adopted  int64 `json:"adopted"`  // pending records that dead processes left
 	Retried  int64 `json:"retried"`  // dead letters made pending again
+
+	Losses          int64 `json:"losses"`            // times that Redis was found to have lost jobs of a queue
+	Lost            int64 `json:"lost"`              // jobs that it had lost, as far as the journal knows them
+	Resent          int64 `json:"resent"`            // of Lost: written to the spool
+	ResentMaybeDone int64 `json:"resent_maybe_done"` // of Lost: they may have been finished since the last sweep
+	JournalSkipped  int64 `json:"journal_skipped"`   // jobs that the journal could not keep
 
 	Replayed     int64 `json:"replayed"`      // Redis took it at a replay
 	AlreadyThere int64 `json:"already_there"` // Redis had taken it before
@@ -93,6 +99,7 @@ func (p *Producer) Stats() Stats {
 	if !sp.Oldest.IsZero() {
 		st.Oldest = &sp.Oldest
 	}
+	p.losses.addStats(&st)
 	p.addOutages(&st)
 	p.replayer.addStats(&st, time.Now())
 	return st

@@ -85,7 +85,7 @@ func (s *Spool) adopt(name string) (records int, err error) {
 // enrol adds a segment to a share, salvaging it first if it is damaged, and returns how
 // many records it has pending.
 func (s *Spool) enrol(o *owner, path string) (records int) {
-	seg, err := openSegment(path, s.opts.mmapBytes(), &s.twins.some)
+	seg, err := openSegment(path, s.opts.opening(), &s.twins.some)
 	if errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) {
 		var report Quarantined
 		report, err = s.salvage(o, seg, err)

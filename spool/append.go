@@ -137,7 +137,7 @@ func (s *Spool) activeSegment() (*segment, error) {
 		return seg, nil
 	}
 	h := header{Owner: s.own.name, First: s.nextSeq.Load(), Target: s.opts.Target, Created: s.own.started}
-	seg, err := createSegment(s.own.dir, h, s.opts.mmapBytes(), &s.twins.some, s.room)
+	seg, err := createSegment(s.own.dir, h, s.opts.opening(), &s.twins.some, s.room)
 	if err != nil {
 		s.nextSeq.Add(1) // the name may be taken now, by a file that cannot be removed
 		return nil, err

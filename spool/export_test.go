@@ -123,9 +123,6 @@ func SetVersion(b []byte, version byte) {
 	seal(b, tie)
 }
 
-// OwnName is the name of the Spool's own share.
-func (s *Spool) OwnName() string { return s.own.name }
-
 func (p Position) Size() int { return p.size }
 
 // Lane is a lane for tests.

@@ -44,7 +44,7 @@ func Inspect(dir string) ([]OwnerInfo, error) {
 	var owners []OwnerInfo
 	others := 0
 	for _, e := range entries {
-		known := []string{"lost+found", quarantineName, pausedName} // the first is at the root of a volume
+		known := []string{"lost+found", quarantineName, pausedName, JournalName} // the first is at the root of a volume
 		if !slices.Contains(known, e.Name()) && !strings.HasPrefix(e.Name(), stagePrefix) {
 			others++
 		}

@@ -65,7 +65,10 @@ func (r *room) measure() (used, free, floor int64, err error) {
 // come and go meanwhile.
 func allocatedUnder(dir string) (int64, error) {
 	sum := int64(0)
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path == filepath.Join(dir, JournalName) {
+			return fs.SkipDir
+		}
 		if err == nil && d.Type().IsRegular() {
 			var fi os.FileInfo
 			if fi, err = d.Info(); err == nil {

@@ -40,8 +40,8 @@ func key(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 // segment is one bbolt file. Its methods are safe for concurrent use; the file
 // is opened when first needed.
 type segment struct {
-	path      string
-	mmapBytes int
+	path    string
+	opening opening
 
 	update sync.Mutex            // one write transaction at a time, and with it the order of states
 	state  atomic.Pointer[state] // as of the last commit
@@ -56,16 +56,22 @@ type segment struct {
 	tail   tail         // guarded by Spool.active
 }
 
+// opening is how the file of a segment is opened.
+type opening struct {
+	mmapBytes int
+	noSync    bool
+}
+
 // newSegment returns a segment that counts in claiming for as long as it has claims.
-func newSegment(path string, mmapBytes int, claiming *atomic.Int64) *segment {
+func newSegment(path string, opening opening, claiming *atomic.Int64) *segment {
 	first, _ := firstOf(path)
-	return &segment{path: path, mmapBytes: mmapBytes, claims: claims{some: claiming, first: first}}
+	return &segment{path: path, opening: opening, claims: claims{some: claiming, first: first}}
 }
 
 // createSegment makes an empty segment in dir and opens it. It appears there whole
 // or not at all: a crash inside bbolt's first write can leave a file that never opens.
-func createSegment(dir string, h header, mmapBytes int, claiming *atomic.Int64, room *room) (*segment, error) {
-	s := newSegment(filepath.Join(dir, segmentName(h.First)), mmapBytes, claiming)
+func createSegment(dir string, h header, opening opening, claiming *atomic.Int64, room *room) (*segment, error) {
+	s := newSegment(filepath.Join(dir, segmentName(h.First)), opening, claiming)
 	if _, err := os.Lstat(s.path); !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("segment %s: %w", segmentName(h.First), errors.Join(err, os.ErrExist)) // never over another
 	}
@@ -91,8 +97,8 @@ func createSegment(dir string, h header, mmapBytes int, claiming *atomic.Int64, 
 // openSegment reads the counters of an existing segment and leaves it closed: few
 // files are open at a time. The segment it returns with an error is good for salvage
 // only.
-func openSegment(path string, mmapBytes int, claiming *atomic.Int64) (*segment, error) {
-	s := newSegment(path, mmapBytes, claiming)
+func openSegment(path string, opening opening, claiming *atomic.Int64) (*segment, error) {
+	s := newSegment(path, opening, claiming)
 	return s, errors.Join(s.withDB(func(*bolt.DB) error { return nil }), s.close())
 }
 
@@ -142,7 +148,8 @@ func (s *segment) open() (err error) {
 		s.db, err = bolt.Open(s.path, fileMode, &bolt.Options{
 			Timeout:         lockWait,
 			FreelistType:    bolt.FreelistMapType,
-			InitialMmapSize: s.mmapBytes, // growing the map would wait for readers (H30)
+			NoSync:          s.opening.noSync,
+			InitialMmapSize: s.opening.mmapBytes, // growing the map would wait for readers (H30)
 			NoStatistics:    true,
 			OpenFile: func(path string, flag int, mode os.FileMode) (*os.File, error) {
 				f, err := os.OpenFile(path, flag&^os.O_CREATE, mode)

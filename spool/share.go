@@ -55,3 +55,15 @@ func SocketOf(dir, owner string) string { return filepath.Join(dir, owner, socke
 
 // Owner is the name of the record's owner.
 func (p Position) Owner() string { return p.owner }
+
+// JournalName is a directory in a SpoolDir that may hold another SpoolDir, whose files do not
+// count as this one's.
+const JournalName = "journal"
+
+// OwnName is the name of the Spool's own share; empty with AdoptOnly.
+func (s *Spool) OwnName() string {
+	if s.own == nil {
+		return ""
+	}
+	return s.own.name
+}

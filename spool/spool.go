@@ -64,6 +64,11 @@ type Options struct {
 	// negative no bound.
 	Timeout time.Duration
 
+	// NoSync leaves it to the kernel when what is appended and settled reaches the disk: it
+	// survives the end of the process, but not that of the machine, after which a segment
+	// may be damaged. For what only guards against a loss elsewhere.
+	NoSync bool
+
 	// AdoptOnly opens a Spool without a share of its own: it creates nothing,
 	// Append returns ErrAdoptOnly, and Dir must exist.
 	AdoptOnly bool
@@ -95,14 +100,15 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// mmapBytes is the initial size of bbolt's memory map: twice the size of a
-// segment, so that it need not grow. Windows would make the file that large, and
+// opening says how segments are opened. The initial size of bbolt's memory map is twice the
+// size of a segment, so that it need not grow. Windows would make the file that large, and
 // 32-bit address spaces are too small.
-func (o Options) mmapBytes() int {
+func (o Options) opening() opening {
+	mmapBytes := int(2 * o.SegmentBytes)
 	if runtime.GOOS == "windows" || bits.UintSize == 32 {
-		return 0
+		mmapBytes = 0
 	}
-	return int(2 * o.SegmentBytes)
+	return opening{mmapBytes: mmapBytes, noSync: o.NoSync}
 }
 
 // Spool is an open SpoolDir: a share of its own to append to, and the shares of

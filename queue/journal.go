@@ -1,0 +1,303 @@
+package queue
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jobspool/jobspool/spool"
+)
+
+const (
+	// journalEvery is how long an entry of the journal may wait in memory. An acknowledged job
+	// is to be in the journal within 10 ms.
+	journalEvery = 5 * time.Millisecond
+
+	// journalBlob is the size at which what waits is written without waiting any longer.
+	journalBlob = 1 << 20
+
+	// journalSegment is the size of the journal's segments: it is in whole ones that space
+	// becomes free.
+	journalSegment = 8 << 20
+
+	// DefaultGuardBytes bounds the journal where Config.GuardBytes does not.
+	DefaultGuardBytes = 256 << 20
+)
+
+// journal keeps jobs that Redis has acknowledged for a while, in case Redis loses them: in
+// blobs of many, in a SpoolDir of its own, without fsync, since it guards against Redis's
+// loss and not the host's. Callers do not wait for it. Safe for concurrent use.
+type journal struct {
+	store *spool.Spool
+	log   *slog.Logger
+	wake  chan struct{} // capacity 1
+	stop  chan struct{}
+	ended chan struct{}
+
+	mu   sync.Mutex // guards what follows
+	blob []byte
+	seq  uint64            // of the last entry
+	last map[string]uint64 // queue -> its last entry
+
+	writing sync.Mutex // held by flush
+
+	skipped atomic.Int64 // entries that could not be written
+	failing atomic.Bool
+}
+
+// entry is a job in the journal.
+type entry struct {
+	seq    uint64
+	queue  string
+	record spool.Record // zero: the entry says that the queue's marker is to be seq
+}
+
+func openJournal(cfg Config) (*journal, error) {
+	store, err := spool.Open(spool.Options{
+		Dir: filepath.Join(cfg.SpoolDir, spool.JournalName), Target: cfg.Target, SameTarget: cfg.adopts(), NoSync: true,
+		SegmentBytes: journalSegment, MaxBytes: cfg.GuardBytes, MaxRecordBytes: -1, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	j := &journal{
+		store: store, log: cfg.Logger, wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
+		last: map[string]uint64{},
+	}
+	go j.run()
+	return j, nil
+}
+
+// add takes a job that Redis has acknowledged. A nil journal takes none.
+func (j *journal) add(one job) {
+	if j == nil {
+		return
+	}
+	one.OwnID = true // whoever chose it: a conflict is compared
+	r := one.record()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.seq++
+	j.last[one.Queue] = j.seq
+	j.append(entry{seq: j.seq, queue: one.Queue, record: r})
+}
+
+// intend notes the value that a queue's marker is about to get.
+func (j *journal) intend(queue string, value uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.append(entry{seq: value, queue: queue})
+}
+
+func (j *journal) append(e entry) {
+	first := len(j.blob) == 0
+	j.blob = e.encode(j.blob)
+	if first || len(j.blob) >= journalBlob {
+		select {
+		case j.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// lasts returns the last entry of each queue.
+func (j *journal) lasts() map[string]uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	lasts := make(map[string]uint64, len(j.last))
+	for q, seq := range j.last {
+		lasts[q] = seq
+	}
+	return lasts
+}
+
+// run writes what waits, until close.
+func (j *journal) run() {
+	defer close(j.ended)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-j.wake:
+		case <-j.stop:
+			j.flush()
+			return
+		}
+		if !j.full() {
+			timer.Reset(journalEvery)
+			select {
+			case <-timer.C:
+			case <-j.stop:
+			}
+		}
+		j.flush()
+	}
+}
+
+func (j *journal) full() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.blob) >= journalBlob
+}
+
+// flush writes what waits. When it returns, every entry added before is written, or skipped.
+func (j *journal) flush() {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	j.mu.Lock()
+	blob := j.blob
+	j.blob = make([]byte, 0, len(blob))
+	j.mu.Unlock()
+	if len(blob) == 0 {
+		return
+	}
+	err := j.store.Append(spool.Record{Class: journalFlow, At: time.Now(), Data: blob})
+	if errors.Is(err, spool.ErrFull) && j.trim() {
+		err = j.store.Append(spool.Record{Class: journalFlow, At: time.Now(), Data: blob})
+	}
+	if err == nil {
+		j.failing.Store(false)
+		return
+	}
+	n, _ := countEntries(blob)
+	j.skipped.Add(int64(n))
+	if !j.failing.Swap(true) {
+		j.log.Error("queue: the journal cannot be written, jobs that Redis loses now are lost", "err", err)
+	}
+}
+
+// journalFlow is the class of blobs.
+const journalFlow = "journal"
+
+// trim makes room by giving up the oldest eighth of the journal. It reports whether that was
+// anything.
+func (j *journal) trim() bool {
+	blobs, err := j.store.Read(max(j.store.Stats().Pending/8, 1), journalSegment)
+	if err != nil || len(blobs) == 0 {
+		return false
+	}
+	for _, b := range blobs {
+		n, _ := countEntries(b.Data)
+		j.skipped.Add(int64(n))
+	}
+	return j.release(blobs) == nil
+}
+
+// release gives up blobs.
+func (j *journal) release(blobs []spool.Entry) error {
+	settlements := make([]spool.Settlement, len(blobs))
+	for i, b := range blobs {
+		settlements[i] = spool.Settlement{Position: b.Position, Outcome: spool.Removed}
+	}
+	return j.store.Settle(settlements...)
+}
+
+func (j *journal) close() error {
+	close(j.stop)
+	<-j.ended
+	return j.store.Close()
+}
+
+// encode appends an entry to a blob. Like a record's, its fields are varints and strings
+// behind their lengths; the class is in the data.
+func (e entry) encode(b []byte) []byte {
+	r := e.record
+	b = binary.AppendUvarint(b, e.seq)
+	b = appendText(b, e.queue)
+	b = appendText(b, r.ID)
+	if r.ID == "" {
+		return b
+	}
+	b = binary.AppendVarint(b, r.At.UnixNano())
+	b = appendText(b, r.Lock)
+	if r.Lock != "" {
+		b = binary.AppendVarint(b, r.LockUntil.UnixNano())
+	}
+	b = binary.AppendUvarint(b, uint64(len(r.Data)))
+	return append(b, r.Data...)
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+var errBlob = errors.New("queue: a blob of the journal is damaged")
+
+// readEntries hands on the entries of a blob. Their data shares memory with it.
+func readEntries(blob []byte, fn func(entry) error) error {
+	d := blobDecoder{b: blob}
+	for len(d.b) > 0 {
+		e := entry{seq: d.uvarint(), queue: d.text()}
+		if e.record.ID = d.text(); e.record.ID != "" {
+			e.record.At = time.Unix(0, d.varint())
+			if e.record.Lock = d.text(); e.record.Lock != "" {
+				e.record.LockUntil = time.Unix(0, d.varint())
+			}
+			e.record.Data = d.bytes()
+		}
+		if d.bad {
+			return errBlob
+		}
+		if err := fn(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// countEntries returns how many jobs a blob has.
+func countEntries(blob []byte) (n int, err error) {
+	err = readEntries(blob, func(e entry) error {
+		if e.record.ID != "" {
+			n++
+		}
+		return nil
+	})
+	return n, err
+}
+
+type blobDecoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *blobDecoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	d.take(n)
+	return v
+}
+
+func (d *blobDecoder) varint() int64 {
+	v, n := binary.Varint(d.b)
+	d.take(n)
+	return v
+}
+
+func (d *blobDecoder) text() string { return string(d.bytes()) }
+
+func (d *blobDecoder) bytes() []byte {
+	n := d.uvarint()
+	if d.bad || n > uint64(len(d.b)) {
+		d.take(0)
+		return nil
+	}
+	b := d.b[:n:n]
+	d.b = d.b[n:]
+	return b
+}
+
+// take moves on by what a decoder of binary has read.
+func (d *blobDecoder) take(n int) {
+	if n <= 0 {
+		d.b, d.bad = nil, true
+		return
+	}
+	d.b = d.b[n:]
+}
+
+func (e entry) String() string { return fmt.Sprintf("entry %d of queue %s", e.seq, e.queue) }

@@ -1,0 +1,371 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/jobspool/jobspool/queue/internal/compose"
+	"github.com/jobspool/jobspool/spool"
+)
+
+// LossPolicy says what to do about jobs that Redis had acknowledged and has lost.
+type LossPolicy int
+
+const (
+	// ResendLost sends them again, under their ids, by way of the spool.
+	ResendLost LossPolicy = iota
+
+	// ReportLost counts and logs them.
+	ReportLost
+)
+
+const (
+	// sweepEvery is how often it is looked which jobs of the journal are finished.
+	sweepEvery = 5 * time.Second
+
+	// sweepMost bounds the jobs of one sweep; the next one goes on behind them.
+	sweepMost = 100_000
+
+	// lookMost is how many jobs are looked up in one pipeline.
+	lookMost = 500
+
+	// markTimeout bounds each of these exchanges with Redis.
+	markTimeout = 2 * time.Second
+)
+
+// lossGuard notices when Redis has lost jobs that it had acknowledged, and sends those again
+// that the journal has and Redis has not. All but its counters belongs to one goroutine.
+type lossGuard struct {
+	p      *Producer
+	j      *journal
+	ctx    context.Context //nolint:containedctx // ends the goroutine; set once
+	stop   context.CancelFunc
+	ended  chan struct{}
+	policy LossPolicy
+	keep   time.Duration
+
+	marks   map[markID]*mark
+	targets map[markID]uint64 // of adopted journals: the last entry of each queue
+	done    map[spool.Position]*bitset
+	reader  *spool.Reader
+	swept   time.Time
+	told    string // what was last complained of
+
+	losses, missing, resent, maybeDone atomic.Int64
+}
+
+type markID struct{ owner, queue string }
+
+func newLossGuard(p *Producer, j *journal) *lossGuard {
+	g := &lossGuard{
+		p: p, j: j, ended: make(chan struct{}), policy: p.cfg.OnLoss, keep: p.cfg.Guard,
+		marks: map[markID]*mark{}, targets: map[markID]uint64{}, done: map[spool.Position]*bitset{},
+		reader: j.store.Reader(journalFlow),
+	}
+	g.ctx, g.stop = context.WithCancel(context.Background())
+	return g
+}
+
+// run keeps the markers up to date and sweeps, until stop is called.
+func (g *lossGuard) run() {
+	defer close(g.ended)
+	tick := time.NewTicker(markEvery)
+	defer tick.Stop()
+	g.adopt()
+	for {
+		g.advance()
+		if time.Since(g.swept) >= sweepEvery {
+			g.complain(g.sweep())
+			g.swept = time.Now()
+		}
+		select {
+		case <-tick.C:
+		case <-g.ctx.Done():
+			return
+		}
+	}
+}
+
+func (g *lossGuard) complain(err error) {
+	text := ""
+	if err != nil && g.ctx.Err() == nil {
+		text = err.Error()
+	}
+	if text != "" && text != g.told {
+		g.p.cfg.Logger.Warn("queue: jobs that Redis has lost cannot be found out, or not be sent again", "err", err)
+	}
+	g.told = text
+}
+
+// advance brings the markers up to date of queues that have had traffic.
+func (g *lossGuard) advance() {
+	for q, seq := range g.j.lasts() {
+		id := markID{g.j.store.OwnName(), q}
+		if g.marks[id] == nil {
+			g.marks[id] = newMark(id.owner, q, g.markKeep())
+		}
+		g.advanceTo(g.marks[id], seq)
+	}
+	for id, seq := range g.targets {
+		g.advanceTo(g.marks[id], seq)
+	}
+}
+
+// markKeep is how long a marker stays in Redis.
+func (g *lossGuard) markKeep() time.Duration { return 2*g.keep + markSlack }
+
+// advanceTo sets one marker, if there is no outage, and follows a loss that shows.
+func (g *lossGuard) advanceTo(m *mark, seq uint64) {
+	if g.ctx.Err() != nil || g.p.breakers.stops(m.queue) || m.found == nil && m.covers(seq) {
+		return
+	}
+	if m.found != nil {
+		g.complain(g.recover(m))
+		return
+	}
+	ctx, cancel := context.WithTimeout(g.ctx, markTimeout)
+	defer cancel()
+	if m.owner == g.j.store.OwnName() {
+		g.j.intend(m.queue, seq)
+	}
+	lost, err := m.advance(ctx, g.p.sender, seq, time.Now())
+	switch {
+	case err != nil:
+		g.complain(err)
+	case lost:
+		g.complain(g.recover(m))
+	}
+}
+
+// recover finds out what is missing since the marker that Redis went back to was set, and
+// sends it again. An error leaves the loss as it is; it is gone on with later.
+func (g *lossGuard) recover(m *mark) error {
+	g.j.flush()
+	began, missing, resent, maybeDone := time.Now(), 0, 0, 0
+	err := g.eachBlob(func(b spool.Entry) error {
+		if b.Position.Owner() != m.owner {
+			return nil
+		}
+		left, err := g.suspects(b, m)
+		if err != nil {
+			return err
+		}
+		lost, err := g.lookUp(m.queue, left)
+		if err != nil || len(lost) == 0 {
+			return err
+		}
+		n, err := g.resend(lost)
+		missing, resent = missing+len(lost), resent+n
+		for _, s := range lost {
+			if err == nil {
+				g.bits(b).set(s.index)
+			}
+			if !s.job.ProcessAt.After(began) {
+				maybeDone++
+			}
+		}
+		return err
+	})
+	g.missing.Add(int64(missing))
+	g.resent.Add(int64(resent))
+	if g.policy == ResendLost {
+		g.maybeDone.Add(int64(maybeDone))
+	}
+	if err != nil {
+		return err
+	}
+	g.losses.Add(1)
+	g.p.sender.forget() // the queues' registrations may be lost, too
+	g.p.cfg.Logger.Warn("queue: Redis has lost jobs that it had acknowledged", "queue", m.queue, "target", g.p.cfg.Target,
+		"missing", missing, "sent_again", resent)
+	m.accept()
+	return nil
+}
+
+// suspect is a job of a blob that Redis may have lost.
+type suspect struct {
+	index int
+	job   job
+}
+
+// suspects are the jobs of a queue in a blob that were acknowledged behind a marker, or all
+// without one. What cannot be read is left out.
+func (g *lossGuard) suspects(b spool.Entry, m *mark) (left []suspect, err error) {
+	index := -1
+	err = readEntries(b.Data, func(e entry) error {
+		if e.record.ID == "" {
+			return nil
+		}
+		if index++; e.queue != m.queue || g.bits(b).has(index) || m.found != nil && e.seq <= *m.found {
+			return nil
+		}
+		one, err := readJob(e.record)
+		if err != nil {
+			return err
+		}
+		left = append(left, suspect{index, one})
+		return nil
+	})
+	return left, err
+}
+
+// lookUp returns those jobs of a queue that Redis does not have.
+func (g *lossGuard) lookUp(queue string, left []suspect) (lost []suspect, err error) {
+	for chunk := range slices.Chunk(left, lookMost) {
+		ctx, cancel := context.WithTimeout(g.ctx, markTimeout)
+		keys := make([]string, len(chunk))
+		for i, s := range chunk {
+			keys[i] = compose.TaskKey(queue, s.job.ID)
+		}
+		states, _, err := g.p.sender.states(ctx, queue, keys, "")
+		cancel()
+		if err != nil {
+			return nil, err
+		}
+		for i, s := range chunk {
+			if states[i] == stateGone {
+				lost = append(lost, s)
+			}
+		}
+	}
+	return lost, nil
+}
+
+// resend writes jobs to the spool, from where they are replayed. It returns how many those
+// were: not those whose twin is there already.
+func (g *lossGuard) resend(lost []suspect) (n int, err error) {
+	if g.policy != ResendLost {
+		return 0, nil
+	}
+	records := make([]spool.Record, len(lost))
+	for i, s := range lost {
+		s.job.InDoubt = true
+		records[i] = s.job.record()
+	}
+	for len(records) > 0 {
+		err := g.p.spool.Append(records...)
+		twins := (*spool.TwinsError)(nil)
+		if !errors.As(err, &twins) {
+			if err == nil {
+				n = len(records)
+				g.p.replayer.poke()
+			}
+			return n, err
+		}
+		kept := records[:0]
+		for i, r := range records {
+			if twins.Errs[i] == nil {
+				kept = append(kept, r)
+			}
+		}
+		records = kept
+	}
+	return 0, nil
+}
+
+// eachBlob reads the whole journal.
+func (g *lossGuard) eachBlob(fn func(spool.Entry) error) error {
+	r := g.j.store.Reader(journalFlow)
+	for {
+		blobs, err := r.Read(16, journalSegment)
+		if err != nil || len(blobs) == 0 {
+			return err
+		}
+		for _, b := range blobs {
+			if err := errors.Join(g.ctx.Err(), fn(b)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// addStats adds what was found out. A nil lossGuard has nothing.
+func (g *lossGuard) addStats(st *Stats) {
+	if g == nil {
+		return
+	}
+	st.Losses, st.Lost, st.Resent, st.ResentMaybeDone = g.losses.Load(), g.missing.Load(), g.resent.Load(), g.maybeDone.Load()
+	st.JournalSkipped = g.j.skipped.Load()
+}
+
+// bitset says which jobs of a blob need no guarding any more.
+type bitset struct{ words []uint64 }
+
+func (s *bitset) set(i int) {
+	for len(s.words) <= i/64 {
+		s.words = append(s.words, 0)
+	}
+	s.words[i/64] |= 1 << (i % 64)
+}
+
+func (s *bitset) has(i int) bool { return i/64 < len(s.words) && s.words[i/64]&(1<<(i%64)) != 0 }
+
+func (s *bitset) count() (n int) {
+	for _, w := range s.words {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+func (g *lossGuard) bits(b spool.Entry) *bitset {
+	s := g.done[b.Position]
+	if s == nil {
+		s = &bitset{}
+		g.done[b.Position] = s
+	}
+	return s
+}
+
+// The states of a task that matter here.
+const (
+	stateGone     = ""
+	stateFinished = "finished"
+	stateHeldYet  = "held"
+)
+
+// states returns the state of each task of one queue, and behind them what a marker holds,
+// if there is one.
+func (s *sender) states(ctx context.Context, queue string, keys []string, marker string) (states []string, mark string, err error) {
+	server, err := s.server(ctx, queue)
+	if err != nil {
+		return nil, "", scrub(err)
+	}
+	pipe := server.Pipeline()
+	replies := make([]*redis.StringCmd, len(keys))
+	for i, k := range keys {
+		replies[i] = pipe.HGet(ctx, k, "state")
+	}
+	var last *redis.StringCmd
+	if marker != "" {
+		last = pipe.Get(ctx, marker)
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, "", scrub(err)
+	}
+	states = make([]string, len(keys))
+	for i, r := range replies {
+		switch state, err := r.Result(); {
+		case errors.Is(err, redis.Nil):
+			states[i] = stateGone
+		case err != nil:
+			return nil, "", scrub(err)
+		case state == "completed" || state == "archived":
+			states[i] = stateFinished
+		default:
+			states[i] = stateHeldYet
+		}
+	}
+	if last != nil {
+		if mark, err = last.Result(); err != nil && !errors.Is(err, redis.Nil) {
+			return nil, "", fmt.Errorf("queue: a marker: %w", scrub(err))
+		}
+	}
+	return states, mark, nil
+}
