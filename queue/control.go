@@ -67,6 +67,8 @@ type control struct {
 	status func() Status
 	drain  func(context.Context) error // nil: it cannot
 	use    func(func() error) error    // runs it unless closed
+	kept   func() (journalView, error)
+	check  func(context.Context, GuardCheck) (GuardChecked, error)
 	may    []Permission
 }
 
@@ -81,10 +83,12 @@ const (
 //
 //	GET  /v1/status                  Status
 //	GET  /v1/jobs                    JobPage; parameters: those of Filter, cursor, limit (100), payload
+//	GET  /v1/guard                   GuardPage; the same, but for dead, reason and in_doubt; limit may be 0
 //	POST /v1/remove    Filter        Changed; MayChange, as all that follow
 //	POST /v1/retry     Filter        Changed: dead letters are pending again
 //	POST /v1/drain                   Producer.Drain, for as long as the request lasts
 //	POST /v1/backup    {"dir": ...}  a copy of all that is held, into a new directory
+//	POST /v1/guard/check GuardCheck  GuardChecked
 //	GET  /v1/verify                  []Verified
 //
 // With the parameter cursor, empty at first, a change does one part of its work: it looks at
@@ -95,6 +99,7 @@ func (p *Producer) Handler(may ...Permission) http.Handler {
 	c := &control{
 		ledger: ledger{spool: p.spool, alone: p.replayer.aside},
 		status: p.status, drain: p.replayer.drain, use: p.use, may: slices.Clone(may),
+		kept: p.losses.view, check: p.losses.checkByHand,
 	}
 	return c.handler()
 }
@@ -129,6 +134,8 @@ func (c *control) handler() http.Handler {
 	change := []Permission{MayChange}
 	handle("GET /v1/status", nil, func(*http.Request) (any, error) { return c.status(), nil })
 	handle("GET /v1/jobs", nil, c.jobs)
+	handle("GET /v1/guard", nil, c.guard)
+	handle("POST /v1/guard/check", change, c.guardCheck)
 	handle("GET /v1/verify", change, func(*http.Request) (any, error) { return c.verify() })
 	handle("POST /v1/remove", change, c.changes(func(f Filter) (Filter, revision) { return f, c.remover(f.Dead) }))
 	handle("POST /v1/retry", change, c.changes(func(f Filter) (Filter, revision) {

@@ -41,11 +41,15 @@ type journal struct {
 
 	mu   sync.Mutex // guards what follows
 	blob []byte
-	seq  uint64            // of the last entry
-	last map[string]uint64 // queue -> its last entry
+	seq  uint64 // of the last entry
+	cut  uint64 // of the last entry that was taken out of blob
+
+	trimmed []spool.Position  // blobs that trim gave up
+	last    map[string]uint64 // queue -> its last entry
 
 	writing sync.Mutex // held by flush
 
+	jobs    atomic.Int64 // in the blobs of the store
 	skipped atomic.Int64 // entries that could not be written
 	failing atomic.Bool
 }
@@ -152,6 +156,8 @@ func (j *journal) flush() {
 	j.mu.Lock()
 	blob := j.blob
 	j.blob = make([]byte, 0, len(blob))
+	jobs := j.seq - j.cut
+	j.cut = j.seq
 	j.mu.Unlock()
 	if len(blob) == 0 {
 		return
@@ -161,11 +167,11 @@ func (j *journal) flush() {
 		err = j.store.Append(spool.Record{Class: journalFlow, At: time.Now(), Data: blob})
 	}
 	if err == nil {
+		j.jobs.Add(int64(jobs))
 		j.failing.Store(false)
 		return
 	}
-	n, _ := countEntries(blob)
-	j.skipped.Add(int64(n))
+	j.skipped.Add(int64(jobs))
 	if !j.failing.Swap(true) {
 		j.log.Error("queue: the journal cannot be written, jobs that Redis loses now are lost", "err", err)
 	}
@@ -185,16 +191,39 @@ func (j *journal) trim() bool {
 		n, _ := countEntries(b.Data)
 		j.skipped.Add(int64(n))
 	}
-	return j.release(blobs) == nil
+	if j.release(blobs) != nil {
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, b := range blobs {
+		j.trimmed = append(j.trimmed, b.Position)
+	}
+	return true
+}
+
+// takeTrimmed returns what trim has given up since the last call.
+func (j *journal) takeTrimmed() (at []spool.Position) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	at, j.trimmed = j.trimmed, nil
+	return at
 }
 
 // release gives up blobs.
 func (j *journal) release(blobs []spool.Entry) error {
 	settlements := make([]spool.Settlement, len(blobs))
+	jobs := 0
 	for i, b := range blobs {
 		settlements[i] = spool.Settlement{Position: b.Position, Outcome: spool.Removed}
+		n, _ := countEntries(b.Data)
+		jobs += n
 	}
-	return j.store.Settle(settlements...)
+	err := j.store.Settle(settlements...)
+	if err == nil {
+		j.jobs.Add(-int64(jobs))
+	}
+	return err
 }
 
 func (j *journal) close() error {

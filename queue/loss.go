@@ -22,7 +22,8 @@ const (
 	// ResendLost sends them again, under their ids, by way of the spool.
 	ResendLost LossPolicy = iota
 
-	// ReportLost counts and logs them.
+	// ReportLost counts and logs them. As long as this process lives, and for
+	// Config.Guard, they stay in the journal: spool guard --check sends them.
 	ReportLost
 )
 
@@ -48,25 +49,31 @@ type lossGuard struct {
 	ctx    context.Context //nolint:containedctx // ends the goroutine; set once
 	stop   context.CancelFunc
 	ended  chan struct{}
+	asides chan aside
 	policy LossPolicy
 	keep   time.Duration
 
 	marks   map[markID]*mark
 	targets map[markID]uint64 // of adopted journals: the last entry of each queue
 	done    map[spool.Position]*bitset
+	lost    map[spool.Position]*bitset // reported, and not sent again
 	reader  *spool.Reader
 	swept   time.Time
 	told    string // what was last complained of
 
 	losses, missing, resent, maybeDone atomic.Int64
+
+	finished atomic.Int64 // bits in done
+	lastLoss atomic.Int64 // Unix nanoseconds
 }
 
 type markID struct{ owner, queue string }
 
 func newLossGuard(p *Producer, j *journal) *lossGuard {
 	g := &lossGuard{
-		p: p, j: j, ended: make(chan struct{}), policy: p.cfg.OnLoss, keep: p.cfg.Guard,
-		marks: map[markID]*mark{}, targets: map[markID]uint64{}, done: map[spool.Position]*bitset{},
+		p: p, j: j, ended: make(chan struct{}), asides: make(chan aside), policy: p.cfg.OnLoss, keep: p.cfg.Guard,
+		marks: map[markID]*mark{}, targets: map[markID]uint64{},
+		done: map[spool.Position]*bitset{}, lost: map[spool.Position]*bitset{},
 		reader: j.store.Reader(journalFlow),
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
@@ -87,6 +94,8 @@ func (g *lossGuard) run() {
 		}
 		select {
 		case <-tick.C:
+		case a := <-g.asides:
+			a.done <- a.fn()
 		case <-g.ctx.Done():
 			return
 		}
@@ -165,7 +174,7 @@ func (g *lossGuard) recover(m *mark) error {
 		missing, resent = missing+len(lost), resent+n
 		for _, s := range lost {
 			if err == nil {
-				g.bits(b).set(s.index)
+				g.dealtWith(s)
 			}
 			if !s.job.ProcessAt.After(began) {
 				maybeDone++
@@ -182,6 +191,7 @@ func (g *lossGuard) recover(m *mark) error {
 		return err
 	}
 	g.losses.Add(1)
+	g.lastLoss.Store(time.Now().UnixNano())
 	g.p.sender.forget() // the queues' registrations may be lost, too
 	g.p.cfg.Logger.Warn("queue: Redis has lost jobs that it had acknowledged", "queue", m.queue, "target", g.p.cfg.Target,
 		"missing", missing, "sent_again", resent)
@@ -189,8 +199,21 @@ func (g *lossGuard) recover(m *mark) error {
 	return nil
 }
 
+// dealtWith notes that a lost job was sent again, or only reported.
+func (g *lossGuard) dealtWith(s suspect) {
+	if g.policy == ResendLost {
+		g.finish(s.blob, s.index)
+		return
+	}
+	if g.lost[s.blob] == nil {
+		g.lost[s.blob] = &bitset{}
+	}
+	g.lost[s.blob].set(s.index)
+}
+
 // suspect is a job of a blob that Redis may have lost.
 type suspect struct {
+	blob  spool.Position
 	index int
 	job   job
 }
@@ -203,14 +226,14 @@ func (g *lossGuard) suspects(b spool.Entry, m *mark) (left []suspect, err error)
 		if e.record.ID == "" {
 			return nil
 		}
-		if index++; e.queue != m.queue || g.bits(b).has(index) || m.found != nil && e.seq <= *m.found {
+		if index++; e.queue != m.queue || g.done[b.Position].has(index) || g.lost[b.Position].has(index) || m.found != nil && e.seq <= *m.found {
 			return nil
 		}
 		one, err := readJob(e.record)
 		if err != nil {
 			return err
 		}
-		left = append(left, suspect{index, one})
+		left = append(left, suspect{b.Position, index, one})
 		return nil
 	})
 	return left, err
@@ -244,6 +267,11 @@ func (g *lossGuard) resend(lost []suspect) (n int, err error) {
 	if g.policy != ResendLost {
 		return 0, nil
 	}
+	return g.sendAgain(lost)
+}
+
+// sendAgain is resend, whatever the policy.
+func (g *lossGuard) sendAgain(lost []suspect) (n int, err error) {
 	records := make([]spool.Record, len(lost))
 	for i, s := range lost {
 		s.job.InDoubt = true
@@ -293,6 +321,10 @@ func (g *lossGuard) addStats(st *Stats) {
 	}
 	st.Losses, st.Lost, st.Resent, st.ResentMaybeDone = g.losses.Load(), g.missing.Load(), g.resent.Load(), g.maybeDone.Load()
 	st.JournalSkipped = g.j.skipped.Load()
+	st.Guard, st.JournalJobs, st.JournalBytes = g.keep, max(g.j.jobs.Load()-g.finished.Load(), 0), g.j.store.Stats().PendingBytes
+	if at := g.lastLoss.Load(); at != 0 {
+		st.LastLoss = known(time.Unix(0, at))
+	}
 }
 
 // bitset says which jobs of a blob need no guarding any more.
@@ -305,22 +337,39 @@ func (s *bitset) set(i int) {
 	s.words[i/64] |= 1 << (i % 64)
 }
 
-func (s *bitset) has(i int) bool { return i/64 < len(s.words) && s.words[i/64]&(1<<(i%64)) != 0 }
+// has is false of all for nil.
+func (s *bitset) has(i int) bool {
+	return s != nil && i/64 < len(s.words) && s.words[i/64]&(1<<(i%64)) != 0
+}
 
 func (s *bitset) count() (n int) {
+	if s == nil {
+		return 0
+	}
 	for _, w := range s.words {
 		n += bits.OnesCount64(w)
 	}
 	return n
 }
 
-func (g *lossGuard) bits(b spool.Entry) *bitset {
-	s := g.done[b.Position]
+// finish notes that a job of a blob needs no guarding any more.
+func (g *lossGuard) finish(blob spool.Position, index int) {
+	s := g.done[blob]
 	if s == nil {
 		s = &bitset{}
-		g.done[b.Position] = s
+		g.done[blob] = s
 	}
-	return s
+	if !s.has(index) {
+		s.set(index)
+		g.finished.Add(1)
+	}
+}
+
+// forget drops what is known of a blob that is let go of.
+func (g *lossGuard) forget(blob spool.Position) {
+	g.finished.Add(-int64(g.done[blob].count()))
+	delete(g.done, blob)
+	delete(g.lost, blob)
 }
 
 // The states of a task that matter here.

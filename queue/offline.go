@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -13,7 +14,9 @@ import (
 // Offline holds what dead owners left in a SpoolDir, of any target, to look at it and to
 // change it without Redis. Nobody else replays it meanwhile. It sends nothing.
 type Offline struct {
-	spool *spool.Spool
+	dir     string
+	spool   *spool.Spool
+	journal offlineJournal
 
 	running sync.RWMutex // held shared by every running call
 	closed  bool         // guarded by running
@@ -33,7 +36,7 @@ func OpenOffline(dir string, log *slog.Logger) (*Offline, error) {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
 	_, err = s.Adopt()
-	return &Offline{spool: s}, err
+	return &Offline{dir: dir, spool: s}, err
 }
 
 // Handler returns a handler of the admin API, see [Producer.Handler], that permits all.
@@ -41,6 +44,7 @@ func (o *Offline) Handler() http.Handler {
 	c := &control{
 		ledger: ledger{spool: o.spool, alone: func(_ context.Context, fn func() error) error { return fn() }},
 		status: o.status, use: o.use, may: []Permission{MayChange, MaySeePayloads},
+		kept: func() (journalView, error) { return o.journal.view(o.dir) }, check: cannotCheck,
 	}
 	return c.handler()
 }
@@ -73,5 +77,5 @@ func (o *Offline) Close() error {
 		return nil
 	}
 	o.closed = true
-	return o.spool.Close()
+	return errors.Join(o.journal.close(), o.spool.Close())
 }

@@ -28,6 +28,11 @@ type Stats struct {
 	Adopted  int64 `json:"adopted"`  // pending records that dead processes left
 	Retried  int64 `json:"retried"`  // dead letters made pending again
 
+	Guard        time.Duration `json:"guard_ns"`      // for how long the journal keeps jobs; zero: there is none
+	JournalJobs  int64         `json:"journal_jobs"`  // that it has, and that are not known to be finished
+	JournalBytes int64         `json:"journal_bytes"` // that it has, finished jobs included
+	LastLoss     *time.Time    `json:"last_loss,omitempty"`
+
 	Losses          int64 `json:"losses"`            // times that Redis was found to have lost jobs of a queue
 	Lost            int64 `json:"lost"`              // jobs that it had lost, as far as the journal knows them
 	Resent          int64 `json:"resent"`            // of Lost: written to the spool

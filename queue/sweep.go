@@ -22,6 +22,9 @@ func (g *lossGuard) sweep() error {
 		}
 	}
 	g.j.flush()
+	for _, at := range g.j.takeTrimmed() {
+		g.forget(at)
+	}
 	for n := 0; n < sweepMost; {
 		blobs, err := g.reader.Read(16, journalSegment)
 		if err != nil {
@@ -45,7 +48,7 @@ func (g *lossGuard) sweep() error {
 			return err
 		}
 		for _, b := range free {
-			delete(g.done, b.Position)
+			g.forget(b.Position)
 		}
 	}
 	return nil
@@ -66,7 +69,7 @@ func (g *lossGuard) sweepBlob(b spool.Entry) (jobs, left int, err error) {
 		if e.record.ID == "" {
 			return nil
 		}
-		if index++; !g.bits(b).has(index) {
+		if index++; !g.done[b.Position].has(index) && !g.lost[b.Position].has(index) {
 			byQueue[e.queue] = append(byQueue[e.queue], checked{index, e.seq, compose.TaskKey(e.queue, e.record.ID)})
 		}
 		return nil
@@ -76,7 +79,7 @@ func (g *lossGuard) sweepBlob(b spool.Entry) (jobs, left int, err error) {
 			return 0, 0, err
 		}
 	}
-	return jobs, jobs - g.bits(b).count(), nil
+	return jobs, jobs - g.done[b.Position].count(), nil
 }
 
 // checked is a job of a blob that is looked up.
@@ -111,7 +114,7 @@ func (g *lossGuard) sweepQueue(b spool.Entry, queue string, jobs []checked) erro
 		}
 		for i, c := range chunk {
 			if states[i] != stateHeldYet && c.seq <= m.value {
-				g.bits(b).set(c.index)
+				g.finish(b.Position, c.index)
 			}
 		}
 	}
@@ -139,6 +142,10 @@ func (g *lossGuard) adopt() {
 		return
 	}
 	marked := map[markID]uint64{} // the highest value that a marker was to have
+	known := map[string]bool{g.j.store.OwnName(): true}
+	for id := range g.targets {
+		known[id.owner] = true
+	}
 	err = g.eachBlob(func(b spool.Entry) error {
 		owner := b.Position.Owner()
 		if owner == g.j.store.OwnName() {
@@ -146,8 +153,11 @@ func (g *lossGuard) adopt() {
 		}
 		return readEntries(b.Data, func(e entry) error {
 			id := markID{owner, e.queue}
-			if e.record.ID == "" {
+			switch {
+			case e.record.ID == "":
 				marked[id] = max(marked[id], e.seq)
+			case !known[owner]:
+				g.j.jobs.Add(1)
 			}
 			g.targets[id] = max(g.targets[id], e.seq)
 			return nil
