@@ -1,14 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -106,18 +103,7 @@ func (c changer) confirmed(ctx context.Context, sel *selection) (bool, error) {
 	if c.yes || c.dryRun || c.what != removing || sel.jobs == 0 {
 		return true, nil
 	}
-	fmt.Fprintf(c.err, "Remove %s? [y/N] ", sel)
-	answer := make(chan string, 1)
-	go func() { // ends with the process if nobody answers
-		line, _ := bufio.NewReader(c.in).ReadString('\n') // without one it is no
-		answer <- line
-	}()
-	select {
-	case line := <-answer:
-		return slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(line))), nil
-	case <-ctx.Done():
-		return false, ctx.Err()
-	}
+	return askYes(ctx, c.in, c.err, fmt.Sprintf("Remove %s", sel))
 }
 
 // change does it if that is sure, and says what was done.

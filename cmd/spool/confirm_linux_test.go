@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/jobspool/jobspool/queue"
+	"github.com/jobspool/jobspool/queue/redistest"
 )
 
 // openTerminal returns both ends of a pseudo-terminal: the person's and the command's.
@@ -125,4 +128,26 @@ func TestInterruptedQuestion(t *testing.T) {
 	}
 	says(t, "y")(person) // lets the reader end
 	wantIDs(t, "old-0 old-1 old-2 new-0 new-1 new-2 img-0", "ls", "--dir", dir)
+}
+
+// TestGuardCheckAsksAtATerminal says how many are missing, and sends none for a no.
+func TestGuardCheckAsksAtATerminal(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	dir := t.TempDir()
+	p := guardedService(t, dir, r.Addr(), "", "job", 6, queue.ReportLost)
+	marked(t, r.Addr(), 1)
+	lose(t, r.Addr(), "job-1", "job-4")
+	spoolJobs(t, p, "next", "default", "t", 1)
+	until(t, "the loss is noticed", func() bool { return p.Stats().Lost == 2 })
+	for _, c := range [][2]string{
+		{"n", "7 jobs compared, 2 missing in Redis, 0 sent again\n"},
+		{"y", "7 jobs compared, 2 missing in Redis, 2 sent again\n"},
+	} {
+		stdout, stderr, err := atTerminal(t, says(t, c[0]), "guard", "--check", "--dir", dir)
+		if err != nil || stdout != c[1] || stderr != "Send 2 jobs again that Redis does not hold? [y/N] " {
+			t.Errorf("%v, %q, %q", err, stdout, stderr)
+		}
+	}
+	until(t, "they are sent", func() bool { return p.Stats().Replayed == 2 })
 }

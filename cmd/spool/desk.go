@@ -22,6 +22,7 @@ import (
 // its socket, or this one, for what dead owners left. Both speak the API of queue.Handler.
 type desk struct {
 	name   string // for people
+	pid    int    // zero: dead owners
 	live   bool
 	client *http.Client
 }
@@ -159,7 +160,7 @@ func newLiveDesk(dir string, o spool.OwnerInfo) *desk {
 		return queue.DialSocket(ctx, path)
 	}
 	return &desk{
-		name: fmt.Sprintf("owner %s (pid %d on %s)", o.Name, o.Identity.PID, o.Identity.Host), live: true,
+		name: fmt.Sprintf("owner %s (pid %d on %s)", o.Name, o.Identity.PID, o.Identity.Host), pid: o.Identity.PID, live: true,
 		client: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}},
 	}
 }
@@ -171,8 +172,19 @@ func (d *desk) status(ctx context.Context) (st queue.Status, err error) {
 	return st, err
 }
 
-// jobs hands on every job that a filter picks, page by page.
+// The lists of jobs that a desk has.
+const (
+	spooledJobs = "/v1/jobs"
+	keptJobs    = "/v1/guard" // in the journal
+)
+
+// jobs hands on every pending job, or dead letter, that a filter picks, page by page.
 func (d *desk) jobs(ctx context.Context, f queue.Filter, payload bool, fn func(queue.Job) error) error {
+	return d.jobsOf(ctx, spooledJobs, f, payload, fn)
+}
+
+// jobsOf is jobs for any list.
+func (d *desk) jobsOf(ctx context.Context, list string, f queue.Filter, payload bool, fn func(queue.Job) error) error {
 	v := f.Values()
 	v.Set("limit", "1000")
 	if payload {
@@ -180,7 +192,7 @@ func (d *desk) jobs(ctx context.Context, f queue.Filter, payload bool, fn func(q
 	}
 	for {
 		var page queue.JobPage
-		if err := d.call(ctx, http.MethodGet, "/v1/jobs?"+v.Encode(), nil, &page); err != nil {
+		if err := d.call(ctx, http.MethodGet, list+"?"+v.Encode(), nil, &page); err != nil {
 			return err
 		}
 		for _, j := range page.Jobs {
@@ -274,6 +286,8 @@ func answerError(resp *http.Response) error {
 	_ = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&doc)
 	text := strings.TrimSpace(doc.Error)
 	switch {
+	case resp.StatusCode == http.StatusNotImplemented && text != "":
+		return unableError{text}
 	case resp.StatusCode == http.StatusConflict:
 		return fmt.Errorf("%w: run 'spool resume' first", queue.ErrPaused)
 	case text == "":
@@ -281,6 +295,11 @@ func answerError(resp *http.Response) error {
 	}
 	return errors.New(text)
 }
+
+// unableError says why a desk cannot do such a thing at all.
+type unableError struct{ text string }
+
+func (e unableError) Error() string { return e.text }
 
 // inProcess has requests answered by a handler in this process.
 type inProcess struct{ handler http.Handler }

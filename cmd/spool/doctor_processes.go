@@ -84,8 +84,30 @@ func judgeProcess(p queue.Status, now time.Time) []finding {
 	if st.ReplayWaits != "" {
 		out = append(out, warned(name, st.ReplayWaits, "make room in Redis: start workers, or raise maxmemory"))
 	}
+	out = append(out, judgeLosses(name, st, now)...)
 	if len(out) == 0 {
 		out = append(out, passed(name, fmt.Sprintf("no outage, %s in its spool", plural(st.Pending, "job"))))
+	}
+	return out
+}
+
+// judgeLosses says what Redis has lost, and what could not be guarded against that.
+func judgeLosses(name string, st queue.Stats, now time.Time) (out []finding) {
+	if st.Losses > 0 {
+		last := ""
+		if st.LastLoss != nil {
+			last = ", last " + age(now, *st.LastLoss) + " ago"
+		}
+		seen := fmt.Sprintf("Redis has lost %s that it had acknowledged, see appendonly above%s; %s sent again", plural(int(st.Lost), "job"), last, count(st.Resent))
+		todo := "have Redis keep what it acknowledges: appendonly, replicas that keep up"
+		if st.Resent < st.Lost {
+			todo += "; spool guard --check sends again what is missing"
+		}
+		out = append(out, warned(name, seen, todo))
+	}
+	if st.JournalSkipped > 0 {
+		out = append(out, warned(name, fmt.Sprintf("the journal could not keep %s", plural(int(st.JournalSkipped), "job")),
+			"raise Config.GuardBytes, or see to its disk: what Redis loses of those is lost"))
 	}
 	return out
 }

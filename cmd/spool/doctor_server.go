@@ -104,7 +104,7 @@ func judgeLoading(f facts) finding {
 
 // judgeAppendOnly is about what a crash of Redis loses.
 func judgeAppendOnly(f facts) finding {
-	const todo = "CONFIG SET appendonly yes, and in redis.conf"
+	const todo = "CONFIG SET appendonly yes, and in redis.conf; Config.Guard has the services send again what Redis loses"
 	switch {
 	case f.info["aof_enabled"] == "1" && f.info["aof_last_write_status"] == "err":
 		return failed("", "the last write to the AOF failed: Redis refuses writes or will", "see Redis's log, and its disk")

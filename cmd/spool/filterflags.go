@@ -19,14 +19,20 @@ type filterFlags struct {
 
 // addFlags adds them, for dead letters with one more.
 func (f *filterFlags) addFlags(cmd *cobra.Command, dead bool) {
+	f.addKeptFlags(cmd)
 	fs := cmd.Flags()
-	fs.StringVar(&f.queue, "queue", "", "only jobs of this `queue`")
-	fs.StringVar(&f.typename, "type", "", "only jobs of this `type`")
-	fs.DurationVar(&f.olderThan, "older-than", 0, "only jobs that were enqueued longer ago than this `duration`, for example 36h")
 	fs.BoolVar(&f.inDoubt, "in-doubt", false, "only jobs that Redis may have, since an attempt got no reply")
 	if dead {
 		fs.StringVar(&f.reason, "reason", "", "only dead letters whose reason begins with this `text`")
 	}
+}
+
+// addKeptFlags adds those that make sense also for jobs that Redis has acknowledged.
+func (f *filterFlags) addKeptFlags(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.StringVar(&f.queue, "queue", "", "only jobs of this `queue`")
+	fs.StringVar(&f.typename, "type", "", "only jobs of this `type`")
+	fs.DurationVar(&f.olderThan, "older-than", 0, "only jobs that were enqueued longer ago than this `duration`, for example 36h")
 }
 
 // check complains about what makes no sense.

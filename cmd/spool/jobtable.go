@@ -26,6 +26,7 @@ type jobTable struct {
 	out  io.Writer
 	w    *tabwriter.Writer
 	dead bool
+	kept bool // in a journal: Redis has acknowledged them
 	now  time.Time
 	rows int
 }
@@ -53,6 +54,9 @@ func (t *jobTable) end(bool) error {
 	switch {
 	case t.rows > 0:
 		return t.w.Flush()
+	case t.kept:
+		_, err := fmt.Fprintln(t.out, "no jobs in the journal")
+		return err
 	case t.dead:
 		_, err := fmt.Fprintln(t.out, "no dead letters")
 		return err
@@ -62,6 +66,9 @@ func (t *jobTable) end(bool) error {
 }
 
 func (t *jobTable) head() string {
+	if t.kept {
+		return "ID\tQUEUE\tTYPE\tAGE\tBYTES\tJOURNAL OF"
+	}
 	if t.dead {
 		return "ID\tQUEUE\tTYPE\tAGE\tBYTES\tIN DOUBT\tOWNER\tDEAD FOR\tREASON"
 	}
@@ -70,7 +77,10 @@ func (t *jobTable) head() string {
 
 func (t *jobTable) row(j queue.Job) []string {
 	cells := []string{printable(j.ID), printable(j.Queue), printable(j.Type), t.age(j.At), humanize.IBytes(uint64(j.Bytes))}
-	if !t.dead {
+	switch {
+	case t.kept:
+		return append(cells, shortOwner(j.Owner))
+	case !t.dead:
 		return append(cells, strconv.Itoa(j.Attempts), doubt(j), shortOwner(j.Owner))
 	}
 	cells = append(cells, doubt(j), shortOwner(j.Owner))

@@ -53,6 +53,7 @@ type lister struct {
 	filter   filterFlags
 	limit    int
 	dead     bool
+	kept     bool // of the journal
 	out, err io.Writer
 }
 
@@ -77,8 +78,11 @@ func (l lister) run(ctx context.Context) (err error) {
 // list writes what is there, or as much of it as was read until ctx ended.
 func (l lister) list(ctx context.Context, s *survey) error {
 	to := l.sink()
-	n := 0
-	err := s.jobs(ctx, l.filter.filter(nil, l.dead), false, func(j queue.Job) error {
+	n, source := 0, spooledJobs
+	if l.kept {
+		source = keptJobs
+	}
+	err := s.jobsOf(ctx, source, l.filter.filter(nil, l.dead), false, func(j queue.Job) error {
 		if l.limit > 0 && n == l.limit {
 			return errEnough
 		}
@@ -105,5 +109,7 @@ func (l lister) sink() jobSink {
 	if l.flags.json {
 		return &jobDocument{out: l.out}
 	}
-	return newJobTable(l.out, l.dead, time.Now())
+	t := newJobTable(l.out, l.dead, time.Now())
+	t.kept = l.kept
+	return t
 }

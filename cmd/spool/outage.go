@@ -64,7 +64,10 @@ Afterwards
   spool doctor  queues that Redis forgot (they are registered again with the next
                 job), active tasks that no worker holds.
   If Redis restarted from an old state, it has lost jobs that it had acknowledged:
-  they are not in the spool, which only has what Redis did not take.
+  they are not in the spool, which only has what Redis did not take. Services with
+  Config.Guard notice, and send them again by themselves: 'spool status' says how
+  many. After Redis was restored from a backup by hand, 'spool guard --check' compares
+  what they keep with what Redis holds, and sends what is missing.
 
 Going back to plain asynq with a full spool
 

@@ -50,7 +50,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 	root.AddCommand(
 		newStatusCommand(), newPingCommand(), newDoctorCommand(),
 		newDrainCommand(), newPauseCommand(), newResumeCommand(),
-		newLsCommand(), newShowCommand(), newRmCommand(), newDeadCommand(),
+		newLsCommand(), newShowCommand(), newRmCommand(), newDeadCommand(), newGuardCommand(),
 		newVerifyCommand(), newSalvageCommand(), newBackupCommand(), newAdoptCommand(), newExportCommand(), newImportCommand(),
 		newEnqueueCommand(), newDrillCommand(),
 		newDemoCommand(), newOutageTopic(),

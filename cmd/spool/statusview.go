@@ -126,6 +126,26 @@ func printProcess(out io.Writer, p queue.Status, now time.Time) {
 	if st.SpoolStalled {
 		fmt.Fprintln(out, "  the DISK of the spool does not answer")
 	}
+	printGuard(out, st, now)
+}
+
+// printGuard says what a process keeps in case Redis loses it, and what Redis has lost.
+func printGuard(out io.Writer, st queue.Stats, now time.Time) {
+	if st.Guard == 0 {
+		return
+	}
+	fmt.Fprintf(out, "  guard: keeps %s that Redis acknowledged within %v (%s)\n", plural(int(st.JournalJobs), "job"), st.Guard, humanize.IBytes(uint64(st.JournalBytes)))
+	if st.Losses > 0 {
+		last := ""
+		if st.LastLoss != nil {
+			last = ", last " + age(now, *st.LastLoss) + " ago"
+		}
+		fmt.Fprintf(out, "  Redis has LOST acknowledged jobs (%s%s): %s missing, %s sent again, of which %s may have been finished\n",
+			plural(int(st.Losses), "time"), last, count(st.Lost), count(st.Resent), count(st.ResentMaybeDone))
+	}
+	if st.JournalSkipped > 0 {
+		fmt.Fprintf(out, "  the journal could not keep %s: it was full, or its disk failed\n", plural(int(st.JournalSkipped), "job"))
+	}
 }
 
 func (s *status) printTables(out io.Writer, now time.Time) error {

@@ -40,12 +40,17 @@ func (s *survey) failed(err error) {
 	s.complain()
 }
 
-// jobs hands on every job of every desk that a filter picks. It ends with the first error of
-// fn's, and with ctx.
+// jobs hands on every pending job, or dead letter, of every desk that a filter picks. It
+// ends with the first error of fn's, and with ctx.
 func (s *survey) jobs(ctx context.Context, f queue.Filter, payload bool, fn func(queue.Job) error) error {
+	return s.jobsOf(ctx, spooledJobs, f, payload, fn)
+}
+
+// jobsOf is jobs for any list. Desks that have none have nothing.
+func (s *survey) jobsOf(ctx context.Context, list string, f queue.Filter, payload bool, fn func(queue.Job) error) error {
 	for _, d := range s.all {
 		var own error
-		err := d.jobs(ctx, f, payload, func(j queue.Job) error {
+		err := d.jobsOf(ctx, list, f, payload, func(j queue.Job) error {
 			if own = ctx.Err(); own == nil {
 				own = fn(j)
 			}
@@ -56,7 +61,7 @@ func (s *survey) jobs(ctx context.Context, f queue.Filter, payload bool, fn func
 			return own
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err != nil:
+		case err != nil && !errors.As(err, new(unableError)):
 			s.failed(err)
 		}
 	}
