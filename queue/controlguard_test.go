@@ -177,3 +177,30 @@ func TestGuardRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestASweepKeepsWhatIsReportedLost: it takes other jobs that are gone for finished.
+func TestASweepKeepsWhatIsReportedLost(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir(), Guard: time.Hour, OnLoss: queue.ReportLost})
+	at := handled(t, p.Handler(queue.MayChange))
+	guarded(t, p, "job", "default", 5)
+	rdb := client(t, r.Addr())
+	eventually(t, "there is a marker", func() bool {
+		keys, err := rdb.Keys(t.Context(), "asynq:{default}:spool:mark:*").Result()
+		return err == nil && len(keys) == 1
+	})
+	forget(t, r.Addr(), true, "job-1")
+	guarded(t, p, "new", "default", 1)
+	eventually(t, "the loss is noticed", func() bool { return p.Stats().Lost == 1 })
+	forget(t, r.Addr(), false, "job-3")
+	eventually(t, "the other one is taken for finished", func() bool { return p.Stats().JournalJobs == 5 })
+	var got queue.GuardChecked
+	ask(t, http.DefaultClient, "POST", at+"/v1/guard/check", "{}", &got)
+	if got != (queue.GuardChecked{Looked: 5, Missing: 1, SentAgain: 1}) {
+		t.Errorf("%+v", got)
+	}
+	if ids := keptIDs(t, at, "", 100); len(ids) < 4 {
+		t.Errorf("%q", ids)
+	}
+}

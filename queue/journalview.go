@@ -56,7 +56,7 @@ type journalView struct {
 }
 
 // viewPage is how many blobs are read at a time.
-const viewPage = 16
+const viewPage = 64
 
 // each hands on the blobs behind a cursor, page by page. fn returns errTaken to end that.
 func (v journalView) each(ctx context.Context, after spool.Cursor, fn func(spool.Entry) error) error {

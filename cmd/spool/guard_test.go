@@ -96,6 +96,7 @@ func TestGuardSeesALossAndWhatWasDone(t *testing.T) {
 	t.Parallel()
 	r := redistest.Run(t, redistest.Options{})
 	dir := t.TempDir()
+	wantGuard(t, exitOK, "pause --dir "+dir)
 	p := guardedService(t, dir, r.Addr(), "", "job", 20, queue.ResendLost)
 	marked(t, r.Addr(), 1)
 	stdout, _ := wantGuard(t, exitOK, "guard --dir "+dir, "JOURNAL OF", "  default  20 ", " set 0s ago", "kept in case Redis loses them: 20 jobs (")
@@ -108,8 +109,6 @@ func TestGuardSeesALossAndWhatWasDone(t *testing.T) {
 	}
 
 	// Replay is paused: what is lost waits in the spool.
-	wantGuard(t, exitOK, "pause --dir "+dir)
-	until(t, "replay is paused", func() bool { return p.Stats().Paused != nil })
 	if err := redisClient(t, r.Addr()).FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
