@@ -22,7 +22,8 @@ const ControlVersion = 1
 type Permission int
 
 const (
-	// MayChange lets callers drain, remove jobs, retry dead letters and write backups.
+	// MayChange lets callers drain, remove jobs, retry dead letters, have lost jobs sent again
+	// and write backups.
 	MayChange Permission = iota + 1
 
 	// MaySeePayloads lets callers read payloads and headers.

@@ -55,16 +55,13 @@ func (g *lossGuard) addMarkers(k *Kept) {
 // that are not known to be finished, so it may send what was finished since the last sweep. A
 // nil lossGuard cannot.
 func (g *lossGuard) checkByHand(ctx context.Context, what GuardCheck) (found GuardChecked, err error) {
-	if g == nil {
-		return found, errNoGuard()
-	}
 	view, err := g.view()
 	if err != nil {
 		return found, err
 	}
-	g.j.flush()
+	view.begin()
 	for after, more := spool.Cursor(""), true; more; {
-		err := g.aside(ctx, func() error {
+		err := g.aside(ctx, func() error { //nolint:contextcheck // what goes on in the guard's goroutine ends with the guard
 			blobs, next, err := g.j.store.List(after, viewPage)
 			if err == nil {
 				err = g.checkBlobs(view, blobs, what, &found)
@@ -97,7 +94,7 @@ func (g *lossGuard) checkBlobs(view journalView, blobs []spool.Entry, what Guard
 			if err == nil {
 				byQueue[e.queue] = append(byQueue[e.queue], suspect{b.Position, index, one})
 			}
-			return nil //nolint:nilerr // one that cannot be read cannot be sent
+			return nil // one that cannot be read cannot be sent
 		})
 		if err != nil {
 			return err

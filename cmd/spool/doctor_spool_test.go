@@ -143,6 +143,8 @@ func TestDoctorOfLivingProcesses(t *testing.T) {
 			{PID: 2, Stats: queue.Stats{State: queue.StateOutage, OutageSince: &since, OutageCause: "READONLY", SpoolFullIn: time.Hour}},
 			{PID: 3, Stats: queue.Stats{State: queue.StatePartial, Queues: []queue.Outage{{Queue: "q", Since: since, Cause: "NOPERM"}}, SpoolStalled: true}},
 			{PID: 4, Stats: queue.Stats{State: queue.StateUp, ReplayWaits: "Redis is nearly full", SpoolFullIn: 3 * time.Hour}},
+			{PID: 5, Stats: queue.Stats{State: queue.StateUp, Losses: 2, LastLoss: &since, Lost: 7, Resent: 6, JournalSkipped: 1}},
+			{PID: 6, Stats: queue.Stats{State: queue.StateUp, Guard: time.Hour, JournalJobs: 3}},
 		},
 	}
 	var got []string
@@ -158,6 +160,9 @@ func TestDoctorOfLivingProcesses(t *testing.T) {
 		"fail process 3: an outage of queue q for 1m0s: NOPERM",
 		"fail process 3: the disk of the spool does not answer",
 		"warn process 4: Redis is nearly full",
+		"warn process 5: Redis has lost 7 jobs that it had acknowledged, see appendonly above, last 1m0s ago; 6 sent again",
+		"warn process 5: the journal could not keep 1 job",
+		"ok process 6: no outage, 0 jobs in its spool",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%s", strings.Join(got, "\n"))

@@ -81,14 +81,14 @@ func sortedPending(t *testing.T, addr string) []string {
 }
 
 // wantGuard runs a command line and wants a code and texts in its output.
-func wantGuard(t *testing.T, code int, line string, want ...string) (stdout, stderr string) {
+func wantGuard(t *testing.T, code int, line string, want ...string) (stdout string) {
 	t.Helper()
 	got, stdout, stderr := spoolCommand(t.Context(), strings.Fields(line)...)
 	missing := slices.DeleteFunc(want, func(w string) bool { return strings.Contains(stdout+stderr, w) })
 	if got != code || strings.Contains(stdout+stderr, secret) || len(missing) > 0 {
 		t.Errorf("%s: %d, want %d and %q\n%s%s", line, got, code, missing, stdout, stderr)
 	}
-	return stdout, stderr
+	return stdout
 }
 
 // TestGuardSeesALossAndWhatWasDone empties Redis under a living service.
@@ -99,12 +99,12 @@ func TestGuardSeesALossAndWhatWasDone(t *testing.T) {
 	wantGuard(t, exitOK, "pause --dir "+dir)
 	p := guardedService(t, dir, r.Addr(), "", "job", 20, queue.ResendLost)
 	marked(t, r.Addr(), 1)
-	stdout, _ := wantGuard(t, exitOK, "guard --dir "+dir, "JOURNAL OF", "  default  20 ", " set 0s ago", "kept in case Redis loses them: 20 jobs (")
+	stdout := wantGuard(t, exitOK, "guard --dir "+dir, "JOURNAL OF", "  default  20 ", " set 0s ago", "kept in case Redis loses them: 20 jobs (")
 	if strings.Contains(stdout, "keeps no journal") {
 		t.Error(stdout)
 	}
 	wantGuard(t, exitOK, "status --dir "+dir, "guard: keeps 20 jobs that Redis acknowledged within 1h0m0s (")
-	if out, _ := wantGuard(t, exitOK, "status --dir "+dir); strings.Contains(out, "LOST") {
+	if out := wantGuard(t, exitOK, "status --dir "+dir); strings.Contains(out, "LOST") {
 		t.Error(out)
 	}
 
@@ -136,7 +136,7 @@ func TestGuardCheckSendsExactlyWhatIsMissing(t *testing.T) {
 	lose(t, r.Addr(), "a-2", "a-3", "a-9")
 	spoolJobs(t, first, "next", "default", "t", 1)
 	until(t, "the loss is noticed", func() bool { return first.Stats().Lost == 3 })
-	wantGuard(t, exitOK, "status --dir "+dir, ": 3 missing, 0 sent again")
+	wantGuard(t, exitOK, "status --dir "+dir, ": 3 missing, 0 sent again; 'spool guard --check' sends")
 	wantGuard(t, exitError, "doctor --dir "+dir+" --redis redis://"+r.Addr(), "Redis has lost 3 jobs", "spool guard --check")
 
 	wantGuard(t, exitOK, "guard --dir "+dir, " default  11 ", " default  5 ", "16 jobs (")
@@ -158,7 +158,7 @@ func TestGuardCheckSendsExactlyWhatIsMissing(t *testing.T) {
 		t.Errorf("a dry run sends: %+v", st)
 	}
 	var got compared
-	stdout, _ := wantGuard(t, exitOK, check+" --yes --json --since 1h")
+	stdout := wantGuard(t, exitOK, check+" --yes --json --since 1h")
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil || got.Looked != 16 || got.Missing != 3 || got.SentAgain == nil || *got.SentAgain != 3 || len(got.Processes) != 2 || len(got.LeftOut) != 0 {
 		t.Errorf("%v: %s", err, stdout)
 	}
@@ -211,7 +211,7 @@ func TestGuardOfDeadServices(t *testing.T) {
 
 	guardedService(t, dir, r.Addr(), "other", "live", 3, queue.ResendLost)
 	var sum guardSummary
-	stdout, _ := wantGuard(t, exitOK, "guard --json"+line)
+	stdout := wantGuard(t, exitOK, "guard --json"+line)
 	if err := json.Unmarshal([]byte(stdout), &sum); err != nil || sum.Jobs != 15 || len(sum.Processes) != 2 || sum.Processes[0].PID == 0 || sum.Processes[0].Jobs != 3 ||
 		sum.Processes[1].PID != 0 || sum.Processes[1].Jobs != 12 || !sum.Processes[1].Guard {
 		t.Errorf("%v: %s", err, stdout)
@@ -233,10 +233,10 @@ func TestGuardThatIsOff(t *testing.T) {
 	wantGuard(t, exitOK, "guard --dir "+dir, " keeps no journal: its Config.Guard is off\n", "no journal: nothing is kept")
 	wantGuard(t, exitOK, "guard --jobs --dir "+dir, "no jobs in the journal\n")
 	wantGuard(t, exitError, "guard --check --yes --dir "+dir, "nobody can compare: owner ", "Config.Guard is off in this process")
-	if out, _ := wantGuard(t, exitOK, "status --dir "+dir); strings.Contains(out, "guard") {
+	if out := wantGuard(t, exitOK, "status --dir "+dir); strings.Contains(out, "guard") {
 		t.Error(out)
 	}
-	stdout, _ := wantGuard(t, exitOK, "guard --json --dir "+dir, `"guard": false`)
+	stdout := wantGuard(t, exitOK, "guard --json --dir "+dir, `"guard": false`)
 	if !json.Valid([]byte(stdout)) {
 		t.Error(stdout)
 	}

@@ -140,8 +140,14 @@ func printGuard(out io.Writer, st queue.Stats, now time.Time) {
 		if st.LastLoss != nil {
 			last = ", last " + age(now, *st.LastLoss) + " ago"
 		}
-		fmt.Fprintf(out, "  Redis has LOST acknowledged jobs (%s%s): %s missing, %s sent again, of which %s may have been finished\n",
-			plural(int(st.Losses), "time"), last, count(st.Lost), count(st.Resent), count(st.ResentMaybeDone))
+		fmt.Fprintf(out, "  Redis has LOST acknowledged jobs (%s%s): %s missing, %s sent again", plural(int(st.Losses), "time"), last, count(st.Lost), count(st.Resent))
+		if st.ResentMaybeDone > 0 {
+			fmt.Fprintf(out, ", of which %s may have been finished", count(st.ResentMaybeDone))
+		}
+		if st.Resent < st.Lost {
+			fmt.Fprint(out, "; 'spool guard --check' sends what is missing")
+		}
+		fmt.Fprintln(out)
 	}
 	if st.JournalSkipped > 0 {
 		fmt.Fprintf(out, "  the journal could not keep %s: it was full, or its disk failed\n", plural(int(st.JournalSkipped), "job"))
