@@ -128,8 +128,11 @@ const (
 	fieldExpires   protowire.Number = 15 // Unix milliseconds
 )
 
-func (j job) encode() []byte {
-	b := make([]byte, 0, len(j.Payload)+len(j.Queue)+len(j.Type)+32)
+func (j *job) encode() []byte {
+	return j.appendTo(make([]byte, 0, len(j.Payload)+len(j.Queue)+len(j.Type)+32))
+}
+
+func (j *job) appendTo(b []byte) []byte {
 	str := func(n protowire.Number, s string) {
 		b = protowire.AppendTag(b, n, protowire.BytesType)
 		b = protowire.AppendString(b, s)

@@ -79,24 +79,23 @@ func (j *journal) add(one job) {
 		return
 	}
 	one.OwnID = true // whoever chose it: a conflict is compared
-	r := one.record()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.seq++
 	j.last[one.Queue] = j.seq
-	j.append(entry{seq: j.seq, queue: one.Queue, record: r})
+	j.put(entry{seq: j.seq, queue: one.Queue, record: spool.Record{ID: one.ID, Lock: one.Lock, LockUntil: one.LockUntil, At: one.At}}, one.appendTo)
 }
 
 // intend notes the value that a queue's marker is about to get.
 func (j *journal) intend(queue string, value uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.append(entry{seq: value, queue: queue})
+	j.put(entry{seq: value, queue: queue}, nil)
 }
 
-func (j *journal) append(e entry) {
+func (j *journal) put(e entry, data func([]byte) []byte) {
 	first := len(j.blob) == 0
-	j.blob = e.encode(j.blob)
+	j.blob = e.encode(j.blob, data)
 	if first || len(j.blob) >= journalBlob {
 		select {
 		case j.wake <- struct{}{}:
@@ -203,10 +202,10 @@ func (j *journal) close() error {
 	return j.store.Close()
 }
 
-// encode appends an entry to a blob. Like a record's, its fields are varints and strings
-// behind their lengths; the class is in the data.
-func (e entry) encode(b []byte) []byte {
-	r := e.record
+// encode appends an entry to a blob, and what data appends of it. Its fields are varints, and
+// strings behind their lengths.
+func (e *entry) encode(b []byte, data func([]byte) []byte) []byte {
+	r := &e.record
 	b = binary.AppendUvarint(b, e.seq)
 	b = appendText(b, e.queue)
 	b = appendText(b, r.ID)
@@ -218,9 +217,14 @@ func (e entry) encode(b []byte) []byte {
 	if r.Lock != "" {
 		b = binary.AppendVarint(b, r.LockUntil.UnixNano())
 	}
-	b = binary.AppendUvarint(b, uint64(len(r.Data)))
-	return append(b, r.Data...)
+	at := len(b)
+	b = data(append(b, 0, 0, 0, 0))
+	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-dataLength))
+	return b
 }
+
+// dataLength is the size of the length of an entry's data.
+const dataLength = 4
 
 func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
@@ -238,7 +242,7 @@ func readEntries(blob []byte, fn func(entry) error) error {
 			if e.record.Lock = d.text(); e.record.Lock != "" {
 				e.record.LockUntil = time.Unix(0, d.varint())
 			}
-			e.record.Data = d.bytes()
+			e.record.Data = d.data()
 		}
 		if d.bad {
 			return errBlob
@@ -280,8 +284,17 @@ func (d *blobDecoder) varint() int64 {
 
 func (d *blobDecoder) text() string { return string(d.bytes()) }
 
-func (d *blobDecoder) bytes() []byte {
-	n := d.uvarint()
+func (d *blobDecoder) bytes() []byte { return d.next(d.uvarint()) }
+
+func (d *blobDecoder) data() []byte {
+	length := d.next(dataLength)
+	if d.bad {
+		return nil
+	}
+	return d.next(uint64(binary.BigEndian.Uint32(length)))
+}
+
+func (d *blobDecoder) next(n uint64) []byte {
 	if d.bad || n > uint64(len(d.b)) {
 		d.take(0)
 		return nil
