@@ -128,7 +128,7 @@ const (
 	fieldExpires   protowire.Number = 15 // Unix milliseconds
 )
 
-func (j *job) encode() []byte {
+func (j job) encode() []byte {
 	return j.appendTo(make([]byte, 0, len(j.Payload)+len(j.Queue)+len(j.Type)+32))
 }
 
