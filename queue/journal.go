@@ -23,7 +23,7 @@ const (
 
 	// journalSegment is the size of the journal's segments: it is in whole ones that space
 	// becomes free.
-	journalSegment = 8 << 20
+	journalSegment = 32 << 20
 
 	// DefaultGuardBytes bounds the journal where Config.GuardBytes does not.
 	DefaultGuardBytes = 256 << 20
