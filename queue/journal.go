@@ -16,7 +16,7 @@ import (
 const (
 	// journalEvery is how long an entry of the journal may wait in memory. An acknowledged job
 	// is to be in the journal within 10 ms.
-	journalEvery = 5 * time.Millisecond
+	journalEvery = 7 * time.Millisecond
 
 	// journalBlob is the size at which what waits is written without waiting any longer.
 	journalBlob = 1 << 20
@@ -45,6 +45,7 @@ type journal struct {
 	last map[string]uint64 // queue -> its last entry
 
 	writing sync.Mutex // held by flush
+	spare   []byte     // the blob before, to be used again; guarded by writing
 
 	skipped atomic.Int64 // entries that could not be written
 	failing atomic.Bool
@@ -150,8 +151,13 @@ func (j *journal) flush() {
 	defer j.writing.Unlock()
 	j.mu.Lock()
 	blob := j.blob
-	j.blob = make([]byte, 0, len(blob))
+	j.blob, j.spare = j.spare[:0], nil
 	j.mu.Unlock()
+	defer func() {
+		if cap(blob) <= 4*journalBlob {
+			j.spare = blob // Append made a copy
+		}
+	}()
 	if len(blob) == 0 {
 		return
 	}
