@@ -53,6 +53,7 @@ func New(cfg Config) (*Producer, error) {
 		return nil, redisError(err)
 	}
 	p.sender.use(client)
+	p.sender.confirm = cfg.Confirm
 	if cfg.Target = cmp.Or(cfg.Target, target); cfg.Target == "" {
 		return nil, errors.Join(errors.New("queue: Config.Target is required with a Sentinel client: it does not tell its master's name"), p.sender.close())
 	}
