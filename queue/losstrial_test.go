@@ -111,16 +111,21 @@ func wantNoAlarm(tb testing.TB, p *queue.Producer) {
 // wantKept fails unless each job ran or is in Redis.
 func wantKept(tb testing.TB, rdb redis.UniversalClient, w *worker, name string, ids []string) {
 	tb.Helper()
-	lost := 0
+	if n := unkept(tb, rdb, w, name, ids); n > 0 {
+		tb.Errorf("%d of %d jobs neither ran nor are in Redis", n, len(ids))
+	}
+}
+
+// unkept returns how many jobs neither ran nor are in Redis.
+func unkept(tb testing.TB, rdb redis.UniversalClient, w *worker, name string, ids []string) (n int) {
+	tb.Helper()
 	gone, runs := missing(tb, rdb, name, ids), w.counts() // in this order: what is done is gone from Redis
 	for _, id := range gone {
 		if runs[id] == 0 {
-			lost++
+			n++
 		}
 	}
-	if lost > 0 {
-		tb.Errorf("%d of %d jobs neither ran nor are in Redis", lost, len(ids))
-	}
+	return n
 }
 
 // missing returns which jobs are not in Redis.
