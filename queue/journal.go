@@ -36,6 +36,7 @@ type journal struct {
 	store *spool.Spool
 	log   *slog.Logger
 	wake  chan struct{} // capacity 1
+	fresh chan struct{} // capacity 1: a queue has its first entry
 	stop  chan struct{}
 	ended chan struct{}
 
@@ -55,7 +56,7 @@ type journal struct {
 type entry struct {
 	seq    uint64
 	queue  string
-	record spool.Record // zero: the entry says that the queue's marker is to be seq
+	record spool.Record // zero: the entry says that the queue's marker is seq
 }
 
 func openJournal(cfg Config) (*journal, error) {
@@ -67,7 +68,8 @@ func openJournal(cfg Config) (*journal, error) {
 		return nil, err
 	}
 	j := &journal{
-		store: store, log: cfg.Logger, wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
+		store: store, log: cfg.Logger, wake: make(chan struct{}, 1), fresh: make(chan struct{}, 1),
+		stop: make(chan struct{}), ended: make(chan struct{}),
 		last: map[string]uint64{},
 	}
 	go j.run()
@@ -83,12 +85,15 @@ func (j *journal) add(one job) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.seq++
+	if j.last[one.Queue] == 0 {
+		poke(j.fresh)
+	}
 	j.last[one.Queue] = j.seq
 	j.put(entry{seq: j.seq, queue: one.Queue, record: spool.Record{ID: one.ID, Lock: one.Lock, LockUntil: one.LockUntil, At: one.At}}, one.appendTo)
 }
 
-// intend notes the value that a queue's marker is about to get.
-func (j *journal) intend(queue string, value uint64) {
+// marked notes the value that a queue's marker has, for those who adopt the journal.
+func (j *journal) marked(queue string, value uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.put(entry{seq: value, queue: queue}, nil)
@@ -98,10 +103,14 @@ func (j *journal) put(e entry, data func([]byte) []byte) {
 	first := len(j.blob) == 0
 	j.blob = e.encode(j.blob, data)
 	if first || len(j.blob) >= journalBlob {
-		select {
-		case j.wake <- struct{}{}:
-		default:
-		}
+		poke(j.wake)
+	}
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 

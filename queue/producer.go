@@ -159,8 +159,7 @@ func (p *Producer) Close() error {
 	p.replayer.stop() // ends a running Drain, too
 	err := p.socket.close()
 	if p.losses != nil {
-		p.losses.stop()
-		<-p.losses.ended
+		p.losses.finish()
 	}
 	p.running.Lock()
 	defer p.running.Unlock()
@@ -168,6 +167,9 @@ func (p *Producer) Close() error {
 		return nil
 	}
 	p.closed = true
+	if p.losses != nil {
+		p.losses.last()
+	}
 	select {
 	case <-p.replayer.ended:
 		err = errors.Join(err, p.sender.close())
