@@ -20,7 +20,7 @@ func someEntries() []entry {
 
 func encodeEntries(entries []entry) (blob []byte) {
 	for _, e := range entries {
-		blob = e.encode(blob)
+		blob = e.encode(blob, func(b []byte) []byte { return append(b, e.record.Data...) })
 	}
 	return blob
 }
@@ -58,7 +58,7 @@ func TestAJobInTheJournal(t *testing.T) {
 		ID: "id", Queue: "q", Type: "t", Payload: []byte{}, Headers: map[string]string{"a": "b"}, MaxRetry: 3, Group: "g",
 		Lock: "lock", LockUntil: time.Unix(1_800_000_000, 0), At: time.Unix(1_700_000_000, 0), OwnID: true,
 	}
-	got, err := decodeEntries(entry{seq: 1, queue: "q", record: one.record()}.encode(nil))
+	got, err := decodeEntries(encodeEntries([]entry{{seq: 1, queue: "q", record: one.record()}}))
 	check(t, err)
 	read, err := readJob(got[0].record)
 	if err != nil || !reflect.DeepEqual(read, one) {
