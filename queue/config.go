@@ -91,6 +91,9 @@ type Config struct {
 	// ReportLost.
 	OnLoss LossPolicy
 
+	// Confirm asks that replicas have a job before it counts as acknowledged.
+	Confirm ConfirmConfig
+
 	// Spool bounds what the spool takes of its disk.
 	Spool SpoolConfig
 
@@ -214,6 +217,7 @@ func (c Config) normalized() (Config, error) {
 		errs = append(errs, errors.New("queue: Config.DedupeWindow is less than a second, which is the least retention"))
 	}
 	errs = append(errs, c.Replay.normalize()...)
+	errs = append(errs, c.Confirm.normalize(c.EnqueueTimeout)...)
 	if c.OnLoss != ResendLost && c.OnLoss != ReportLost {
 		errs = append(errs, fmt.Errorf("queue: Config.OnLoss is %d; it can be ResendLost or ReportLost", c.OnLoss))
 	}

@@ -24,8 +24,8 @@ func handled(tb testing.TB, h http.Handler) (at string) {
 	return s.URL
 }
 
-// guarded enqueues n jobs, job-0 and so on, of a queue.
-func guarded(tb testing.TB, p *queue.Producer, name, queueName string, n int) {
+// enqueueNamed enqueues n jobs, job-0 and so on, of a queue.
+func enqueueNamed(tb testing.TB, p *queue.Producer, name, queueName string, n int) {
 	tb.Helper()
 	for i := range n {
 		_, err := p.Enqueue(asynq.NewTask("mail", []byte("secret")), asynq.TaskID(fmt.Sprintf("%s-%d", name, i)), asynq.Queue(queueName))
@@ -74,8 +74,8 @@ func TestGuardIsListedAndCheckedByHand(t *testing.T) {
 	r := redistest.Run(t, redistest.Options{})
 	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir(), Guard: time.Hour, OnLoss: queue.ReportLost})
 	at := handled(t, p.Handler(queue.MayChange, queue.MaySeePayloads))
-	guarded(t, p, "job", "default", 25)
-	guarded(t, p, "low", "low", 2)
+	enqueueNamed(t, p, "job", "default", 25)
+	enqueueNamed(t, p, "low", "low", 2)
 	if ids := keptIDs(t, at, "", 4); len(ids) != 27 {
 		t.Errorf("%q", ids)
 	}
@@ -99,7 +99,7 @@ func TestGuardIsListedAndCheckedByHand(t *testing.T) {
 	}
 
 	forget(t, r.Addr(), true, "job-5", "job-6", "job-20")
-	guarded(t, p, "new", "default", 1) // has the marker looked at
+	enqueueNamed(t, p, "new", "default", 1) // has the marker looked at
 	eventually(t, "the loss is noticed", func() bool { return p.Stats().Lost == 3 })
 	if st := p.Stats(); st.LastLoss == nil || st.Resent != 0 || st.JournalJobs != 28 {
 		t.Errorf("%+v", st)
@@ -132,7 +132,7 @@ func TestGuardOfDeadProcesses(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"first", "second"} {
 		p := newProducer(t, queue.Config{Redis: server(r.Addr()), Target: name, SpoolDir: dir, Guard: time.Hour})
-		guarded(t, p, name, "default", 30)
+		enqueueNamed(t, p, name, "default", 30)
 		closeProducer(t, p)
 	}
 	o, err := queue.OpenOffline(dir, nil)
@@ -184,14 +184,14 @@ func TestASweepKeepsWhatIsReportedLost(t *testing.T) {
 	r := redistest.Run(t, redistest.Options{})
 	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir(), Guard: time.Hour, OnLoss: queue.ReportLost})
 	at := handled(t, p.Handler(queue.MayChange))
-	guarded(t, p, "job", "default", 5)
+	enqueueNamed(t, p, "job", "default", 5)
 	rdb := client(t, r.Addr())
 	eventually(t, "there is a marker", func() bool {
 		keys, err := rdb.Keys(t.Context(), "asynq:{default}:spool:mark:*").Result()
 		return err == nil && len(keys) == 1
 	})
 	forget(t, r.Addr(), true, "job-1")
-	guarded(t, p, "new", "default", 1)
+	enqueueNamed(t, p, "new", "default", 1)
 	eventually(t, "the loss is noticed", func() bool { return p.Stats().Lost == 1 })
 	forget(t, r.Addr(), false, "job-3")
 	eventually(t, "the other one is taken for finished", func() bool { return p.Stats().JournalJobs == 5 })

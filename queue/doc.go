@@ -99,6 +99,31 @@
 // full, workers could not take jobs out either (H45). It holds back when calls of Enqueue
 // get slow beside it.
 //
+// # Guard
+//
+// Redis loses what it has acknowledged when it crashes without appendonly, when a replica
+// that lagged is promoted, when it is emptied or restarted from an old state. With
+// Config.Guard each job that Redis has acknowledged, at once or at a replay, is kept in
+// SpoolDir/journal for that long, by a goroutine of its own, in the page cache within some
+// 7 ms: that survives the process, and not the host.
+//
+//	entries     1 2 3 4 5 6 7 8 9          acknowledged, in the journal
+//	marker              4         9        in Redis, per producer and queue, every 100 ms
+//	after a loss        4                  what Redis went back to: 5 to 9 are suspect
+//
+// Redis executes, and forgets, in one order. So a marker that is at another value than it
+// was set to proves a loss, also one without a lost connection, and of the jobs that were
+// acknowledged since that value those that Redis does not hold are sent again, under the
+// same ids, by way of the spool. The marker is set by a script that leaves any other value
+// than the expected alone: the evidence survives a lost reply.
+//
+// Every five seconds it is looked which jobs are gone from Redis, completed or archived. With
+// the marker intact they are finished, and let go of. So after a loss no more can run twice
+// than what was finished since: Stats.ResentMaybeDone. A loss that leaves the last marker
+// as it is, of less than 100 ms, goes unnoticed; so does what an eviction policy takes.
+//
+// Config.Confirm is the other way: a job counts as acknowledged only when replicas have it.
+//
 // # Looking after the spool
 //
 // Each Producer serves an admin API, HTTP over a Unix socket in its share of SpoolDir, to

@@ -135,3 +135,23 @@ func (h *pipelineHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis
 
 // NeverYield makes a Producer that replays nothing yet replay without regard to callers.
 func (p *Producer) NeverYield() { p.replayer.yield.live = &live{} }
+
+// Journalled returns how many jobs there are in the blobs of the journal that are kept. It
+// returns -1 if the journal cannot be read.
+func (p *Producer) Journalled() (jobs int) {
+	p.journal.flush()
+	r := p.journal.store.Reader(journalFlow)
+	for {
+		blobs, err := r.Read(16, journalSegment)
+		switch {
+		case err != nil:
+			return -1
+		case len(blobs) == 0:
+			return jobs
+		}
+		for _, b := range blobs {
+			n, _ := countEntries(b.Data)
+			jobs += n
+		}
+	}
+}

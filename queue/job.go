@@ -129,7 +129,10 @@ const (
 )
 
 func (j job) encode() []byte {
-	b := make([]byte, 0, len(j.Payload)+len(j.Queue)+len(j.Type)+32)
+	return j.appendTo(make([]byte, 0, len(j.Payload)+len(j.Queue)+len(j.Type)+32))
+}
+
+func (j *job) appendTo(b []byte) []byte {
 	str := func(n protowire.Number, s string) {
 		b = protowire.AppendTag(b, n, protowire.BytesType)
 		b = protowire.AppendString(b, s)

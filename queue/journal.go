@@ -16,14 +16,14 @@ import (
 const (
 	// journalEvery is how long an entry of the journal may wait in memory. An acknowledged job
 	// is to be in the journal within 10 ms.
-	journalEvery = 5 * time.Millisecond
+	journalEvery = 7 * time.Millisecond
 
 	// journalBlob is the size at which what waits is written without waiting any longer.
 	journalBlob = 1 << 20
 
 	// journalSegment is the size of the journal's segments: it is in whole ones that space
 	// becomes free.
-	journalSegment = 8 << 20
+	journalSegment = 32 << 20
 
 	// DefaultGuardBytes bounds the journal where Config.GuardBytes does not.
 	DefaultGuardBytes = 256 << 20
@@ -36,6 +36,7 @@ type journal struct {
 	store *spool.Spool
 	log   *slog.Logger
 	wake  chan struct{} // capacity 1
+	fresh chan struct{} // capacity 1: a queue has its first entry
 	stop  chan struct{}
 	ended chan struct{}
 
@@ -48,6 +49,7 @@ type journal struct {
 	last    map[string]uint64 // queue -> its last entry
 
 	writing sync.Mutex // held by flush
+	spare   []byte     // the blob before, to be used again; guarded by writing
 
 	jobs    atomic.Int64 // in the blobs of the store
 	skipped atomic.Int64 // entries that could not be written
@@ -58,7 +60,7 @@ type journal struct {
 type entry struct {
 	seq    uint64
 	queue  string
-	record spool.Record // zero: the entry says that the queue's marker is to be seq
+	record spool.Record // zero: the entry says that the queue's marker is seq
 }
 
 func openJournal(cfg Config) (*journal, error) {
@@ -70,7 +72,8 @@ func openJournal(cfg Config) (*journal, error) {
 		return nil, err
 	}
 	j := &journal{
-		store: store, log: cfg.Logger, wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
+		store: store, log: cfg.Logger, wake: make(chan struct{}, 1), fresh: make(chan struct{}, 1),
+		stop: make(chan struct{}), ended: make(chan struct{}),
 		last: map[string]uint64{},
 	}
 	go j.run()
@@ -83,29 +86,35 @@ func (j *journal) add(one job) {
 		return
 	}
 	one.OwnID = true // whoever chose it: a conflict is compared
-	r := one.record()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.seq++
+	if j.last[one.Queue] == 0 {
+		poke(j.fresh)
+	}
 	j.last[one.Queue] = j.seq
-	j.append(entry{seq: j.seq, queue: one.Queue, record: r})
+	j.put(entry{seq: j.seq, queue: one.Queue, record: spool.Record{ID: one.ID, Lock: one.Lock, LockUntil: one.LockUntil, At: one.At}}, one.appendTo)
 }
 
-// intend notes the value that a queue's marker is about to get.
-func (j *journal) intend(queue string, value uint64) {
+// marked notes the value that a queue's marker has, for those who adopt the journal.
+func (j *journal) marked(queue string, value uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.append(entry{seq: value, queue: queue})
+	j.put(entry{seq: value, queue: queue}, nil)
 }
 
-func (j *journal) append(e entry) {
+func (j *journal) put(e entry, data func([]byte) []byte) {
 	first := len(j.blob) == 0
-	j.blob = e.encode(j.blob)
+	j.blob = e.encode(j.blob, data)
 	if first || len(j.blob) >= journalBlob {
-		select {
-		case j.wake <- struct{}{}:
-		default:
-		}
+		poke(j.wake)
+	}
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -155,10 +164,15 @@ func (j *journal) flush() {
 	defer j.writing.Unlock()
 	j.mu.Lock()
 	blob := j.blob
-	j.blob = make([]byte, 0, len(blob))
+	j.blob, j.spare = j.spare[:0], nil
 	jobs := j.seq - j.cut
 	j.cut = j.seq
 	j.mu.Unlock()
+	defer func() {
+		if cap(blob) <= 4*journalBlob {
+			j.spare = blob // Append made a copy
+		}
+	}()
 	if len(blob) == 0 {
 		return
 	}
@@ -232,10 +246,10 @@ func (j *journal) close() error {
 	return j.store.Close()
 }
 
-// encode appends an entry to a blob. Like a record's, its fields are varints and strings
-// behind their lengths; the class is in the data.
-func (e entry) encode(b []byte) []byte {
-	r := e.record
+// encode appends an entry to a blob, and what data appends of it. Its fields are varints, and
+// strings behind their lengths.
+func (e *entry) encode(b []byte, data func([]byte) []byte) []byte {
+	r := &e.record
 	b = binary.AppendUvarint(b, e.seq)
 	b = appendText(b, e.queue)
 	b = appendText(b, r.ID)
@@ -247,9 +261,14 @@ func (e entry) encode(b []byte) []byte {
 	if r.Lock != "" {
 		b = binary.AppendVarint(b, r.LockUntil.UnixNano())
 	}
-	b = binary.AppendUvarint(b, uint64(len(r.Data)))
-	return append(b, r.Data...)
+	at := len(b)
+	b = data(append(b, 0, 0, 0, 0))
+	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-dataLength))
+	return b
 }
+
+// dataLength is the size of the length of an entry's data.
+const dataLength = 4
 
 func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
@@ -267,7 +286,7 @@ func readEntries(blob []byte, fn func(entry) error) error {
 			if e.record.Lock = d.text(); e.record.Lock != "" {
 				e.record.LockUntil = time.Unix(0, d.varint())
 			}
-			e.record.Data = d.bytes()
+			e.record.Data = d.data()
 		}
 		if d.bad {
 			return errBlob
@@ -309,8 +328,17 @@ func (d *blobDecoder) varint() int64 {
 
 func (d *blobDecoder) text() string { return string(d.bytes()) }
 
-func (d *blobDecoder) bytes() []byte {
-	n := d.uvarint()
+func (d *blobDecoder) bytes() []byte { return d.next(d.uvarint()) }
+
+func (d *blobDecoder) data() []byte {
+	length := d.next(dataLength)
+	if d.bad {
+		return nil
+	}
+	return d.next(uint64(binary.BigEndian.Uint32(length)))
+}
+
+func (d *blobDecoder) next(n uint64) []byte {
 	if d.bad || n > uint64(len(d.b)) {
 		d.take(0)
 		return nil

@@ -37,6 +37,9 @@ const (
 	// lookMost is how many jobs are looked up in one pipeline.
 	lookMost = 500
 
+	// recoverAgain is the time from one failed attempt to send lost jobs again to the next.
+	recoverAgain = time.Second
+
 	// markTimeout bounds each of these exchanges with Redis.
 	markTimeout = 2 * time.Second
 )
@@ -96,10 +99,25 @@ func (g *lossGuard) run() {
 		case <-tick.C:
 		case a := <-g.asides:
 			a.done <- a.fn()
+		case <-g.j.fresh: // without a marker nobody could tell whether it was lost
 		case <-g.ctx.Done():
 			return
 		}
 	}
+}
+
+// finish ends the goroutine.
+func (g *lossGuard) finish() {
+	g.stop()
+	<-g.ended
+}
+
+// last brings the markers up to date when no more jobs come: those who adopt the journal are
+// to find one of each queue. The goroutine has ended.
+func (g *lossGuard) last() {
+	g.ctx, g.stop = context.WithTimeout(context.Background(), closeGrace)
+	defer g.stop()
+	g.advance()
 }
 
 func (g *lossGuard) complain(err error) {
@@ -136,57 +154,40 @@ func (g *lossGuard) advanceTo(m *mark, seq uint64) {
 		return
 	}
 	if m.found != nil {
-		g.complain(g.recover(m))
+		if time.Since(m.tried) >= recoverAgain {
+			g.complain(g.recover(m))
+		}
 		return
 	}
 	ctx, cancel := context.WithTimeout(g.ctx, markTimeout)
 	defer cancel()
-	if m.owner == g.j.store.OwnName() {
-		g.j.intend(m.queue, seq)
-	}
 	lost, err := m.advance(ctx, g.p.sender, seq, time.Now())
 	switch {
+	case lost:
+		g.complain(errors.Join(err, g.recover(m)))
 	case err != nil:
 		g.complain(err)
-	case lost:
-		g.complain(g.recover(m))
+	case m.owner == g.j.store.OwnName():
+		g.j.marked(m.queue, seq)
 	}
 }
 
 // recover finds out what is missing since the marker that Redis went back to was set, and
 // sends it again. An error leaves the loss as it is; it is gone on with later.
 func (g *lossGuard) recover(m *mark) error {
+	m.tried = time.Now()
+	ctx, cancel := context.WithTimeout(g.ctx, markTimeout)
+	defer cancel()
+	if err := m.acknowledge(ctx, g.p.sender); err != nil {
+		return err
+	}
 	g.j.flush()
-	began, missing, resent, maybeDone := time.Now(), 0, 0, 0
 	err := g.eachBlob(func(b spool.Entry) error {
 		if b.Position.Owner() != m.owner {
 			return nil
 		}
-		left, err := g.suspects(b, m)
-		if err != nil {
-			return err
-		}
-		lost, err := g.lookUp(m.queue, left)
-		if err != nil || len(lost) == 0 {
-			return err
-		}
-		n, err := g.resend(lost)
-		missing, resent = missing+len(lost), resent+n
-		for _, s := range lost {
-			if err == nil {
-				g.dealtWith(s)
-			}
-			if !s.job.ProcessAt.After(began) {
-				maybeDone++
-			}
-		}
-		return err
+		return g.recoverBlob(m, b)
 	})
-	g.missing.Add(int64(missing))
-	g.resent.Add(int64(resent))
-	if g.policy == ResendLost {
-		g.maybeDone.Add(int64(maybeDone))
-	}
 	if err != nil {
 		return err
 	}
@@ -194,15 +195,37 @@ func (g *lossGuard) recover(m *mark) error {
 	g.lastLoss.Store(time.Now().UnixNano())
 	g.p.sender.forget() // the queues' registrations may be lost, too
 	g.p.cfg.Logger.Warn("queue: Redis has lost jobs that it had acknowledged", "queue", m.queue, "target", g.p.cfg.Target,
-		"missing", missing, "sent_again", resent)
+		"missing", m.missing, "sent_again", m.resent)
 	m.accept()
+	return nil
+}
+
+// recoverBlob sends again what is missing of one blob.
+func (g *lossGuard) recoverBlob(m *mark, b spool.Entry) error {
+	lost, err := g.lookUp(m.queue, g.suspects(b, m))
+	if err != nil || len(lost) == 0 {
+		return err
+	}
+	n, err := g.resend(lost)
+	if err != nil {
+		return err
+	}
+	m.missing, m.resent = m.missing+len(lost), m.resent+n
+	g.missing.Add(int64(len(lost)))
+	g.resent.Add(int64(n))
+	for _, s := range lost {
+		g.dealtWith(s)
+		if g.policy == ResendLost && !s.job.ProcessAt.After(m.tried) {
+			g.maybeDone.Add(1)
+		}
+	}
 	return nil
 }
 
 // dealtWith notes that a lost job was sent again, or only reported.
 func (g *lossGuard) dealtWith(s suspect) {
 	if g.policy == ResendLost {
-		g.finish(s.blob, s.index)
+		g.noteDone(s.blob, s.index)
 		return
 	}
 	if g.lost[s.blob] == nil {
@@ -220,23 +243,21 @@ type suspect struct {
 
 // suspects are the jobs of a queue in a blob that were acknowledged behind a marker, or all
 // without one. What cannot be read is left out.
-func (g *lossGuard) suspects(b spool.Entry, m *mark) (left []suspect, err error) {
+func (g *lossGuard) suspects(b spool.Entry, m *mark) (left []suspect) {
 	index := -1
-	err = readEntries(b.Data, func(e entry) error {
+	_ = readEntries(b.Data, func(e entry) error {
 		if e.record.ID == "" {
 			return nil
 		}
-		if index++; e.queue != m.queue || g.done[b.Position].has(index) || g.lost[b.Position].has(index) || m.found != nil && e.seq <= *m.found {
+		if index++; e.queue != m.queue || g.done[b.Position].has(index) || g.lost[b.Position].has(index) || e.seq <= *m.found {
 			return nil
 		}
-		one, err := readJob(e.record)
-		if err != nil {
-			return err
+		if one, err := readJob(e.record); err == nil {
+			left = append(left, suspect{b.Position, index, one})
 		}
-		left = append(left, suspect{b.Position, index, one})
 		return nil
 	})
-	return left, err
+	return left
 }
 
 // lookUp returns those jobs of a queue that Redis does not have.
@@ -352,8 +373,8 @@ func (s *bitset) count() (n int) {
 	return n
 }
 
-// finish notes that a job of a blob needs no guarding any more.
-func (g *lossGuard) finish(blob spool.Position, index int) {
+// noteDone notes that a job of a blob needs no guarding any more.
+func (g *lossGuard) noteDone(blob spool.Position, index int) {
 	s := g.done[blob]
 	if s == nil {
 		s = &bitset{}

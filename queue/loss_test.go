@@ -1,83 +1,67 @@
 package queue_test
 
 import (
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/hibiken/asynq"
 
 	"github.com/jobspool/jobspool/queue"
 	"github.com/jobspool/jobspool/queue/redistest"
 )
 
-// underLoad lets 16 callers enqueue, each with a pause, until it is over, and returns the ids
-// that were accepted.
-func underLoad(tb testing.TB, p *queue.Producer, over func() bool) (ids []string) {
-	tb.Helper()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	stop := make(chan struct{})
-	for range 16 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(2 * time.Millisecond):
-				}
-				info, err := p.Enqueue(asynq.NewTask("t", []byte("payload")))
-				if err != nil {
-					tb.Error(err)
-					return
-				}
-				mu.Lock()
-				ids = append(ids, info.ID)
-				mu.Unlock()
-			}
-		})
-	}
-	eventually(tb, "it is over", over)
-	close(stop)
-	wg.Wait()
-	return ids
-}
-
-func after(d time.Duration) func() bool {
-	at := time.Now().Add(d)
-	return func() bool { return time.Now().After(at) }
-}
-
-// TestARedisThatForgetsAllIsGivenItsJobsAgain kills a server without appendonly under load,
-// and empties one under live connections.
-func TestARedisThatForgetsAllIsGivenItsJobsAgain(t *testing.T) {
+// TestLoss has Redis lose what it had acknowledged, in each way that one server can.
+func TestLoss(t *testing.T) {
 	t.Parallel()
-	for name, forget := range map[string]func(*redistest.Server) error{
-		"kill -9": func(r *redistest.Server) error {
-			if err := r.Kill(); err != nil {
-				return err
-			}
-			return r.Restart()
+	for name, lose := range map[string]func(*testing.T, *redistest.Server, *lossTrial){
+		"kill -9 without appendonly": func(t *testing.T, r *redistest.Server, _ *lossTrial) { killAndRestart(t, r) },
+		"FLUSHALL under live connections": func(t *testing.T, r *redistest.Server, _ *lossTrial) {
+			must(t, client(t, r.Addr()).FlushAll(t.Context()).Err())
 		},
-		"FLUSHALL": func(r *redistest.Server) error { return client(t, r.Addr()).FlushAll(t.Context()).Err() },
+		"restart from an old RDB": func(t *testing.T, r *redistest.Server, _ *lossTrial) {
+			must(t, client(t, r.Addr()).Save(t.Context()).Err())
+			time.Sleep(3 * time.Second) // what comes now is not in it
+			killAndRestart(t, r)
+		},
+		"twice, the second time in the middle of the first": func(t *testing.T, r *redistest.Server, l *lossTrial) {
+			killAndRestart(t, r)
+			eventually(t, "the loss shows", func() bool { return l.p.Stats().Lost > 0 })
+			killAndRestart(t, r)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := redistest.Run(t, redistest.Options{})
-			p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir(), Guard: time.Minute})
-			ids := underLoad(t, p, after(700*time.Millisecond))
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				ids = append(ids, underLoad(t, p, after(2*time.Second))...)
-			}()
-			time.Sleep(500 * time.Millisecond)
-			must(t, forget(r))
-			<-done
-			eventually(t, "the loss is noticed", func() bool { return p.Stats().Losses > 0 })
-			drain(t, p)
-			wantOnce(t, pendingIDs(t, r.Addr()), ids)
-			t.Logf("%d jobs, %+v", len(ids), p.Stats())
+			l := newLossTrial(t, queue.Config{Redis: server(r.Addr())}, client(t, r.Addr()), "default")
+			l.load(time.Second)
+			lose(t, r, l)
+			time.Sleep(time.Second)
+			l.wantLoss()
+			l.end()
 		})
+	}
+}
+
+// TestLossIsReported and nothing is sent again.
+func TestLossIsReported(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	log, said := logger()
+	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir(), Guard: time.Minute, OnLoss: queue.ReportLost, Logger: log})
+	ids := enqueue(t, p, 300)
+	time.Sleep(300 * time.Millisecond) // a marker
+	must(t, client(t, r.Addr()).FlushAll(t.Context()).Err())
+	eventually(t, "the loss is noticed", func() bool { return p.Stats().Losses == 1 })
+	drain(t, p)
+	if st := p.Stats(); st.Lost != int64(len(ids)) || st.Resent != 0 || st.ResentMaybeDone != 0 {
+		t.Errorf("%+v", st)
+	}
+	if left := pendingIDs(t, r.Addr()); len(left) != 0 {
+		t.Errorf("%d jobs were sent again", len(left))
+	}
+	if n := len(said.all()); n != 1 {
+		t.Errorf("%d lines in the log, want 1: %q", n, said.all())
+	}
+	time.Sleep(300 * time.Millisecond)
+	if st := p.Stats(); st.Losses != 1 || st.Lost != int64(len(ids)) {
+		t.Errorf("it is reported again: %+v", st)
 	}
 }

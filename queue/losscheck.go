@@ -133,6 +133,6 @@ func (g *lossGuard) noteSent(lost []suspect, n int, all bool) {
 		if !s.job.ProcessAt.After(time.Now()) {
 			g.maybeDone.Add(1)
 		}
-		g.finish(s.blob, s.index)
+		g.noteDone(s.blob, s.index)
 	}
 }

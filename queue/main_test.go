@@ -179,9 +179,17 @@ type worker struct {
 
 func startWorker(tb testing.TB, r *redistest.Server) *worker {
 	tb.Helper()
-	w := &worker{rdb: client(tb, r.Addr())}
-	srv := asynq.NewServer(server(r.Addr()), asynq.Config{
-		Concurrency: 10, LogLevel: asynq.FatalLevel, TaskCheckInterval: 100 * time.Millisecond,
+	w := workOn(tb, server(r.Addr()), "default")
+	w.rdb = client(tb, r.Addr())
+	return w
+}
+
+// workOn starts a worker on a queue of any Redis.
+func workOn(tb testing.TB, opt asynq.RedisConnOpt, name string) *worker {
+	tb.Helper()
+	w := &worker{}
+	srv := asynq.NewServer(opt, asynq.Config{
+		Concurrency: 10, LogLevel: asynq.FatalLevel, TaskCheckInterval: 100 * time.Millisecond, Queues: map[string]int{name: 1},
 	})
 	err := srv.Start(asynq.HandlerFunc(func(ctx context.Context, _ *asynq.Task) error {
 		id, _ := asynq.GetTaskID(ctx)
@@ -195,6 +203,17 @@ func startWorker(tb testing.TB, r *redistest.Server) *worker {
 	}
 	tb.Cleanup(srv.Shutdown)
 	return w
+}
+
+// counts returns how often each task ran.
+func (w *worker) counts() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := make(map[string]int, len(w.runs))
+	for _, id := range w.runs {
+		n[id]++
+	}
+	return n
 }
 
 func (w *worker) ran() []string {

@@ -48,9 +48,14 @@ type mark struct {
 	set      time.Time
 	found    *uint64 // a loss goes on: the value that Redis went back to
 
-	// atLeast is what a dead process was about to set it to: it has that value or a higher
-	// one, unless Redis lost something. Nobody knows which as long as possible is nil.
+	// atLeast is what a dead process had set it to: it has that value or a higher one,
+	// unless Redis lost something. Nobody knows which as long as possible is nil.
 	atLeast uint64
+
+	// Of a loss that goes on:
+	acknowledged    bool      // see acknowledge
+	tried           time.Time // when it was last tried to mend it
+	missing, resent int       // so far
 }
 
 // newMark returns the marker of a queue that has none in Redis yet.
@@ -78,7 +83,15 @@ func (m *mark) advance(ctx context.Context, s *sender, seq uint64, now time.Time
 	if !m.set.IsZero() && now.Sub(m.set) > m.keep-markSlack/2 && !slices.Contains(m.possible, "") {
 		m.possible = append(m.possible, "") // it may have expired
 	}
-	value := strconv.FormatUint(seq, 10)
+	if lost, err = m.swap(ctx, server, strconv.FormatUint(seq, 10)); err == nil && !lost {
+		m.value, m.set = seq, now
+	}
+	return lost, err
+}
+
+// swap gives the marker a value, if it has one of those that are possible, which is then the
+// only one. Without a reply both are.
+func (m *mark) swap(ctx context.Context, server redis.UniversalClient, value string) (lost bool, err error) {
 	args := []any{value, m.keep.Milliseconds()}
 	for _, p := range m.possible {
 		args = append(args, p)
@@ -91,57 +104,93 @@ func (m *mark) advance(ctx context.Context, s *sender, seq uint64, now time.Time
 		return false, scrub(err)
 	}
 	set, was, err := readMark(reply)
-	if err != nil {
+	switch {
+	case err != nil:
 		return false, err
+	case !set:
+		return true, m.lose(was)
 	}
-	if !set {
-		m.found = &was
-		return true, nil
-	}
-	m.value, m.possible, m.set, m.found = seq, []string{value}, now, nil
+	m.possible = []string{value}
 	return false, nil
+}
+
+// lose begins a loss, or makes one that goes on worse: Redis went back to a value.
+func (m *mark) lose(text string) error {
+	was, err := markValue(text)
+	if err != nil {
+		return err
+	}
+	if m.found == nil || was < *m.found {
+		m.found = &was
+	}
+	m.possible, m.acknowledged = []string{text}, false
+	return nil
+}
+
+// acknowledge says in Redis that a loss is known, before it is looked up what is missing: if
+// Redis loses something more from then on, the marker shows that, too. A zero in front
+// makes the value another text.
+func (m *mark) acknowledge(ctx context.Context, s *sender) error {
+	server, err := s.server(ctx, m.queue)
+	if err != nil {
+		return scrub(err)
+	}
+	value := m.possible[0]
+	if !m.acknowledged {
+		value = "0" + value
+	}
+	lost, err := m.swap(ctx, server, value)
+	if lost {
+		return errors.Join(err, errors.New("queue: Redis has lost jobs again"))
+	}
+	m.acknowledged = err == nil || m.acknowledged
+	return err
 }
 
 // inherit looks what a dead process has left of its marker. One that was never set is lost
 // as well: what it would have covered was acknowledged before.
 func (m *mark) inherit(ctx context.Context, server redis.UniversalClient) error {
 	text, err := server.Get(ctx, m.key()).Result()
-	was := uint64(0)
-	if err == nil {
-		was, err = strconv.ParseUint(text, 10, 64)
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return err
 	}
+	was, err := markValue(text)
 	switch {
-	case err != nil && !errors.Is(err, redis.Nil):
+	case err != nil:
 		return err
 	case was < m.atLeast || was == 0:
-		m.found = &was
-	default:
-		m.value, m.possible = was, []string{text}
+		return m.lose(text)
 	}
+	m.value, m.possible = was, []string{text}
 	return nil
 }
 
-// accept ends a loss: the value that Redis went back to is what the marker holds.
+// accept ends a loss: the value that Redis went back to is what the marker covers.
 func (m *mark) accept() {
-	m.possible = []string{""}
-	if *m.found != 0 {
-		m.possible = []string{strconv.FormatUint(*m.found, 10)}
-	}
-	m.value, m.set, m.found = *m.found, time.Time{}, nil
+	m.value, m.set, m.found, m.missing, m.resent = *m.found, time.Time{}, nil, 0, 0
 }
 
-func readMark(reply []any) (set bool, was uint64, err error) {
+func readMark(reply []any) (set bool, was string, err error) {
 	if len(reply) == 2 {
-		n, _ := reply[0].(int64)
-		text, ok := reply[1].(string)
-		if text != "" {
-			was, err = strconv.ParseUint(text, 10, 64)
-		}
-		if ok && err == nil {
-			return n == 1, was, nil
+		n, isInt := reply[0].(int64)
+		text, isText := reply[1].(string)
+		if isInt && isText {
+			return n == 1, text, nil
 		}
 	}
-	return false, 0, fmt.Errorf("queue: a marker holds something else: %v", err)
+	return false, "", errors.New("queue: a marker's script answers something else")
+}
+
+// markValue reads a marker. None is 0.
+func markValue(text string) (uint64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	was, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("queue: a marker holds something else: %w", err)
+	}
+	return was, nil
 }
 
 func markScript() *redis.Script { return redis.NewScript(advanceMark) }

@@ -1,12 +1,14 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/jobspool/jobspool/queue/internal/compose"
 )
@@ -41,5 +43,15 @@ func (s *sender) probe(ctx context.Context, queue string) error {
 	if err != nil {
 		return scrub(err)
 	}
-	return scrub(server.Set(ctx, compose.QueuePrefix(queue)+"spool:probe", 1, probeTTL).Err())
+	var set *redis.StatusCmd
+	var wait *redis.Cmd
+	_, err = server.Pipelined(ctx, func(p redis.Pipeliner) error {
+		set = p.Set(ctx, compose.QueuePrefix(queue)+"spool:probe", 1, probeTTL)
+		wait = s.confirm.ask(ctx, p)
+		return nil
+	})
+	if set.Err() == nil && set.Val() == "" { // go-redis keeps a reply to the handshake to itself
+		return scrub(err)
+	}
+	return cmp.Or(scrub(set.Err()), s.confirm.check(wait))
 }

@@ -53,6 +53,7 @@ func New(cfg Config) (*Producer, error) {
 		return nil, redisError(err)
 	}
 	p.sender.use(client)
+	p.sender.confirm = cfg.Confirm
 	if cfg.Target = cmp.Or(cfg.Target, target); cfg.Target == "" {
 		return nil, errors.Join(errors.New("queue: Config.Target is required with a Sentinel client: it does not tell its master's name"), p.sender.close())
 	}
@@ -158,8 +159,7 @@ func (p *Producer) Close() error {
 	p.replayer.stop() // ends a running Drain, too
 	err := p.socket.close()
 	if p.losses != nil {
-		p.losses.stop()
-		<-p.losses.ended
+		p.losses.finish()
 	}
 	p.running.Lock()
 	defer p.running.Unlock()
@@ -167,6 +167,9 @@ func (p *Producer) Close() error {
 		return nil
 	}
 	p.closed = true
+	if p.losses != nil {
+		p.losses.last()
+	}
 	select {
 	case <-p.replayer.ended:
 		err = errors.Join(err, p.sender.close())

@@ -46,6 +46,7 @@ type sender struct {
 	closing context.Context      //nolint:containedctx // of the client
 	stop    context.CancelFunc   // ends closing
 	release *redis.Script
+	confirm ConfirmConfig // set before the first command
 
 	known    sync.Map      // queue -> time before which it needs no registration
 	knownFor time.Duration // for how long a registration is known to be there
@@ -122,6 +123,9 @@ func (s *sender) once(ctx context.Context, cmd command) result {
 	if err != nil {
 		return result{err: scrub(err)}
 	}
+	if s.confirm.Replicas > 0 {
+		return s.pipeline(ctx, server, []command{cmd})[0]
+	}
 	r := server.EvalSha(ctx, cmd.Script.SHA, cmd.Keys, cmd.Args...)
 	if redis.HasErrorPrefix(r.Err(), "NOSCRIPT") {
 		r = server.Eval(ctx, cmd.Script.Source, cmd.Keys, cmd.Args...)
@@ -156,7 +160,7 @@ func pick(cmds []command, which []int) []command {
 // pipelines sends each server its commands, to all servers at once.
 func (s *sender) pipelines(ctx context.Context, cmds []command) []result {
 	if s.cluster == nil {
-		return pipeline(ctx, s.client, cmds)
+		return s.pipeline(ctx, s.client, cmds)
 	}
 	results := make([]result, len(cmds))
 	byServer := map[redis.UniversalClient][]int{}
@@ -171,7 +175,7 @@ func (s *sender) pipelines(ctx context.Context, cmds []command) []result {
 	var wg sync.WaitGroup
 	for server, which := range byServer {
 		wg.Go(func() {
-			for i, r := range pipeline(ctx, server, pick(cmds, which)) {
+			for i, r := range s.pipeline(ctx, server, pick(cmds, which)) {
 				results[which[i]] = r
 			}
 		})
@@ -182,12 +186,14 @@ func (s *sender) pipelines(ctx context.Context, cmds []command) []result {
 
 // pipeline sends commands to one server, and in a second pipeline those whose script it
 // did not know.
-func pipeline(ctx context.Context, server redis.UniversalClient, cmds []command) []result {
+func (s *sender) pipeline(ctx context.Context, server redis.UniversalClient, cmds []command) []result {
 	replies := make([]*redis.Cmd, len(cmds))
+	var wait *redis.Cmd
 	_, err := server.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, c := range cmds {
 			replies[i] = p.EvalSha(ctx, c.Script.SHA, c.Keys, c.Args...)
 		}
+		wait = s.confirm.ask(ctx, p)
 		return nil
 	})
 	blame(replies, err)
@@ -202,6 +208,7 @@ func pipeline(ctx context.Context, server redis.UniversalClient, cmds []command)
 			for _, i := range again {
 				replies[i] = p.Eval(ctx, cmds[i].Script.Source, cmds[i].Keys, cmds[i].Args...)
 			}
+			wait = s.confirm.ask(ctx, p) // it waits for what the first one wrote as well
 			return nil
 		})
 		blame(replies, err)
@@ -213,6 +220,7 @@ func pipeline(ctx context.Context, server redis.UniversalClient, cmds []command)
 			results[i].err = fmt.Errorf("the connection was closed upon one of %d commands: %v", len(cmds), words) //nolint:errorlint // no answer to this one
 		}
 	}
+	s.confirm.demand(results, wait)
 	return results
 }
 

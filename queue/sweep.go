@@ -2,9 +2,9 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/jobspool/jobspool/queue/internal/compose"
@@ -16,9 +16,11 @@ import (
 // since the last sweep.
 func (g *lossGuard) sweep() error {
 	g.adopt()
+	g.j.flush()
+	began := time.Now()
 	for id, m := range g.marks {
 		if id.owner == g.j.store.OwnName() && !m.set.IsZero() {
-			g.j.intend(m.queue, m.value) // the entry that says so may be let go of
+			g.j.marked(m.queue, m.value) // the entry that says so may be let go of
 		}
 	}
 	g.j.flush()
@@ -40,7 +42,7 @@ func (g *lossGuard) sweep() error {
 			if err != nil {
 				return err
 			}
-			if n += jobs; left == 0 {
+			if n += jobs; left == 0 && b.At.Before(began) {
 				free = append(free, b)
 			}
 		}
@@ -108,13 +110,14 @@ func (g *lossGuard) sweepQueue(b spool.Entry, queue string, jobs []checked) erro
 			return err
 		}
 		if !slices.Contains(m.possible, mark) {
-			was, _ := strconv.ParseUint(mark, 10, 64)
-			m.found = &was
+			if err := m.lose(mark); err != nil {
+				return err
+			}
 			return g.recover(m)
 		}
 		for i, c := range chunk {
 			if states[i] != stateHeldYet && c.seq <= m.value {
-				g.finish(b.Position, c.index)
+				g.noteDone(b.Position, c.index)
 			}
 		}
 	}
@@ -141,17 +144,22 @@ func (g *lossGuard) adopt() {
 	if n == 0 {
 		return
 	}
-	marked := map[markID]uint64{} // the highest value that a marker was to have
+	marked := map[markID]uint64{} // the highest value that a marker is known to have had
 	known := map[string]bool{g.j.store.OwnName(): true}
 	for id := range g.targets {
 		known[id.owner] = true
 	}
+	var old []spool.Entry
 	err = g.eachBlob(func(b spool.Entry) error {
 		owner := b.Position.Owner()
 		if owner == g.j.store.OwnName() {
 			return nil
 		}
-		return readEntries(b.Data, func(e entry) error {
+		if time.Since(b.At) > g.keep { // by now the markers may have expired, which is no loss
+			old = append(old, spool.Entry{Position: b.Position})
+			return nil
+		}
+		_ = readEntries(b.Data, func(e entry) error { // as far as it can be read
 			id := markID{owner, e.queue}
 			switch {
 			case e.record.ID == "":
@@ -162,8 +170,9 @@ func (g *lossGuard) adopt() {
 			g.targets[id] = max(g.targets[id], e.seq)
 			return nil
 		})
+		return nil
 	})
-	g.complain(err)
+	g.complain(errors.Join(err, g.j.release(old)))
 	for id := range g.targets {
 		if g.marks[id] == nil {
 			m := newMark(id.owner, id.queue, g.markKeep())

@@ -30,6 +30,7 @@ func slack() int64 { return 16 * int64(os.Getpagesize()) }
 type blocks struct {
 	used, zeroed int64
 	size         atomic.Int64
+	plain        bool // nobody waits for a sync: no zeros
 
 	promised int64 // end of what the last reserve was asked for
 	overrun  int64 // the most by which a commit went beyond that; ought to be 0
@@ -75,7 +76,7 @@ func (b *blocks) reserve(f *os.File, n int64, room *room) error {
 		b.size.Store(to)
 		size = to
 	}
-	if room != nil && want > b.zeroed {
+	if room != nil && want > b.zeroed && !b.plain {
 		// bbolt may have used more than was zeroed: what must be written in any case is
 		// not zeroed first.
 		from, to := max(b.zeroed, b.used), min(size, want+zeroStep)

@@ -16,6 +16,7 @@ type builder struct {
 	path   string
 	header header
 	db     *bolt.DB
+	noSync bool // see Options
 }
 
 // newBuilder makes the file that is to become the segment at path.
@@ -85,7 +86,7 @@ func (b *builder) finish(st *state) error {
 			return nil
 		})
 	}
-	if err = errors.Join(err, b.db.Sync(), b.close()); err != nil {
+	if err = errors.Join(err, b.sync(b.db), b.close()); err != nil {
 		return orFull(err)
 	}
 	f, err := os.OpenFile(b.path, os.O_RDWR, fileMode)
@@ -96,14 +97,24 @@ func (b *builder) finish(st *state) error {
 	if fi, serr := f.Stat(); serr == nil {
 		blocks.size.Store(fi.Size())
 	}
-	err = errors.Join(blocks.reserve(f, slack(), nil), blocks.trim(f), f.Sync())
+	err = errors.Join(blocks.reserve(f, slack(), nil), blocks.trim(f), b.sync(f))
 	return errors.Join(err, f.Close())
+}
+
+func (b *builder) sync(f interface{ Sync() error }) error {
+	if b.noSync {
+		return nil
+	}
+	return f.Sync()
 }
 
 // publish gives the file its name, in place of what had it.
 func (b *builder) publish(path string) error {
 	if err := os.Rename(b.path, path); err != nil {
 		return err
+	}
+	if b.noSync {
+		return nil
 	}
 	return syncDir(filepath.Dir(path))
 }

@@ -65,7 +65,7 @@ type opening struct {
 // newSegment returns a segment that counts in claiming for as long as it has claims.
 func newSegment(path string, opening opening, claiming *atomic.Int64) *segment {
 	first, _ := firstOf(path)
-	return &segment{path: path, opening: opening, claims: claims{some: claiming, first: first}}
+	return &segment{path: path, opening: opening, claims: claims{some: claiming, first: first}, blocks: blocks{plain: opening.noSync}}
 }
 
 // createSegment makes an empty segment in dir and opens it. It appears there whole
@@ -82,6 +82,7 @@ func createSegment(dir string, h header, opening opening, claiming *atomic.Int64
 	if err != nil {
 		return nil, err
 	}
+	b.noSync = opening.noSync
 	if err = b.finish(newState(h.First)); err == nil {
 		err = b.publish(s.path)
 	}

@@ -1,0 +1,87 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// DefaultConfirmTimeout is how long replicas have to confirm a write.
+const DefaultConfirmTimeout = 100 * time.Millisecond
+
+// ConfirmConfig asks that replicas have a job before it counts as acknowledged.
+type ConfirmConfig struct {
+	// Replicas is how many have to confirm each job, by Redis's WAIT. A job that is not
+	// confirmed is in doubt: it goes to the spool, and an outage begins, which ends when a
+	// probe is confirmed. Zero or negative: off.
+	//
+	// It costs each call the way from Redis to its replicas and back, and in an attempt
+	// without enough of them Timeout. It does not help where all of them restart empty.
+	// The user needs +wait.
+	Replicas int
+
+	// Timeout is how long the replicas have. It must be shorter than EnqueueTimeout. Zero
+	// means DefaultConfirmTimeout. Negative is an error.
+	Timeout time.Duration
+}
+
+// normalize puts defaults in place and returns every complaint.
+func (c *ConfirmConfig) normalize(budget time.Duration) (errs []error) {
+	if c.Replicas <= 0 {
+		*c = ConfirmConfig{}
+		return nil
+	}
+	if c.Timeout == 0 {
+		c.Timeout = DefaultConfirmTimeout
+	}
+	if c.Timeout < time.Millisecond || budget > 0 && c.Timeout >= budget || c.Timeout >= socketTimeout {
+		errs = append(errs, fmt.Errorf("queue: Config.Confirm.Timeout is %v; it must be at least 1ms and less than EnqueueTimeout and %v", c.Timeout, socketTimeout))
+	}
+	return errs
+}
+
+// unconfirmedError says that too few replicas have a write that Redis took.
+type unconfirmedError struct{ text string }
+
+func (e unconfirmedError) Error() string { return e.text }
+
+// ask adds a WAIT to a pipeline, for all that comes before it on its connection. It returns nil
+// if nothing is to be confirmed.
+func (c ConfirmConfig) ask(ctx context.Context, p redis.Pipeliner) *redis.Cmd {
+	if c.Replicas <= 0 {
+		return nil
+	}
+	return p.Do(ctx, "wait", c.Replicas, c.Timeout.Milliseconds())
+}
+
+// check returns an error unless the WAIT that was asked for says that enough replicas
+// confirmed.
+func (c ConfirmConfig) check(wait *redis.Cmd) error {
+	if wait == nil {
+		return nil
+	}
+	n, err := wait.Int()
+	switch {
+	case err != nil && !errors.Is(err, redis.Nil):
+		return unconfirmedError{"queue: replicas cannot be asked to confirm: " + scrub(err).Error()}
+	case n < c.Replicas:
+		return unconfirmedError{fmt.Sprintf("queue: %d of %d replicas confirmed within %v", n, c.Replicas, c.Timeout)}
+	}
+	return nil
+}
+
+// demand takes back what Redis answered to jobs that it took, if too few replicas confirmed.
+func (c ConfirmConfig) demand(results []result, wait *redis.Cmd) {
+	err := c.check(wait)
+	if err == nil {
+		return
+	}
+	for i, r := range results {
+		if r.err == nil && r.verdict == enqueued {
+			results[i] = result{err: err}
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package queue_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jobspool/jobspool/queue"
+	"github.com/jobspool/jobspool/queue/redistest"
+	"github.com/jobspool/jobspool/spool/crashtest"
+)
+
+// TestLossWhileTheProducerIsKilled kills both, in each order. The next Producer sends again
+// what was acknowledged more than 10 ms before.
+func TestLossWhileTheProducerIsKilled(t *testing.T) {
+	t.Parallel()
+	type both struct {
+		r     *redistest.Server
+		child *crashtest.Child
+		lines []string
+		at    time.Time
+	}
+	kill := func(b *both) {
+		b.at = time.Now()
+		b.lines = b.child.Kill()
+	}
+	for name, order := range map[string]func(*testing.T, *both){
+		"Redis first": func(t *testing.T, b *both) {
+			must(t, b.r.Kill())
+			b.child.Await(2200)
+			kill(b)
+			must(t, b.r.Restart())
+		},
+		"Redis first, and it is back": func(t *testing.T, b *both) {
+			killAndRestart(t, b.r)
+			b.child.Await(2200)
+			kill(b)
+		},
+		"the producer first": func(t *testing.T, b *both) {
+			kill(b)
+			killAndRestart(t, b.r)
+		},
+		"back from an RDB": func(t *testing.T, b *both) {
+			must(t, client(t, b.r.Addr()).Save(t.Context()).Err())
+			b.child.Await(4000)
+			kill(b)
+			killAndRestart(t, b.r)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := redistest.Run(t, redistest.Options{})
+			dir := t.TempDir()
+			w := workOn(t, server(r.Addr()), "default")
+			b := &both{r: r, child: crashtest.Start(t, childDrains+"=guard", childDir+"="+dir, childRedis+"="+r.Addr(), childTarget+"=t")}
+			b.child.Await(2000)
+			order(t, b)
+			p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: dir, Target: "t", Guard: time.Minute})
+			var ids, late []string
+			for _, l := range b.lines {
+				id, ns, _ := strings.Cut(l, " ")
+				at, err := strconv.ParseInt(ns, 10, 64)
+				must(t, err)
+				if b.at.Sub(time.Unix(0, at)) > 10*time.Millisecond {
+					ids = append(ids, id)
+				} else {
+					late = append(late, id)
+				}
+			}
+			rdb := client(t, r.Addr())
+			eventually(t, "all are sent again", func() bool { return unkept(t, rdb, w, "default", ids) == 0 })
+			if st := p.Stats(); name != "Redis first, and it is back" && st.Losses != 1 { // then the child may have seen it
+				t.Errorf("%d losses", st.Losses)
+			}
+			st := p.Stats()
+			t.Logf("%d jobs, %d more in the last 10 ms; %d losses, %d lost, %d sent again", len(ids), len(late), st.Losses, st.Lost, st.Resent)
+		})
+	}
+}
