@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -21,9 +22,12 @@ const (
 	// journalBlob is the size at which what waits is written without waiting any longer.
 	journalBlob = 1 << 20
 
-	// journalSegment is the size of the journal's segments: it is in whole ones that space
-	// becomes free.
-	journalSegment = 32 << 20
+	// journalSegment is the most that a segment of the journal has: it is in whole ones that
+	// space becomes free.
+	journalSegment = 16 << 20
+
+	// trimTries is how many segments are given up at most for one blob.
+	trimTries = 2
 
 	// DefaultGuardBytes bounds the journal where Config.GuardBytes does not.
 	DefaultGuardBytes = 256 << 20
@@ -66,7 +70,7 @@ type entry struct {
 func openJournal(cfg Config) (*journal, error) {
 	store, err := spool.Open(spool.Options{
 		Dir: filepath.Join(cfg.SpoolDir, spool.JournalName), Target: cfg.Target, SameTarget: cfg.adopts(), NoSync: true,
-		SegmentBytes: journalSegment, MaxBytes: cfg.GuardBytes, MaxRecordBytes: -1, Logger: cfg.Logger,
+		SegmentBytes: segmentBytes(cfg.GuardBytes), MaxBytes: cfg.GuardBytes, MaxRecordBytes: -1, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -78,6 +82,14 @@ func openJournal(cfg Config) (*journal, error) {
 	}
 	go j.run()
 	return j, nil
+}
+
+// segmentBytes is how large segments are of a journal with a bound, which has several.
+func segmentBytes(bound int64) int64 {
+	if bound < 0 {
+		return journalSegment
+	}
+	return min(max(bound/8, 256<<10), journalSegment)
 }
 
 // add takes a job that Redis has acknowledged. A nil journal takes none.
@@ -176,9 +188,10 @@ func (j *journal) flush() {
 	if len(blob) == 0 {
 		return
 	}
-	err := j.store.Append(spool.Record{Class: journalFlow, At: time.Now(), Data: blob})
-	if errors.Is(err, spool.ErrFull) && j.trim() {
-		err = j.store.Append(spool.Record{Class: journalFlow, At: time.Now(), Data: blob})
+	record := spool.Record{Class: journalFlow, At: time.Now(), Data: blob}
+	err := j.store.Append(record)
+	for n := 0; n < trimTries && errors.Is(err, spool.ErrFull) && j.trim(); n++ {
+		err = j.store.Append(record)
 	}
 	if err == nil {
 		j.jobs.Add(int64(jobs))
@@ -194,10 +207,9 @@ func (j *journal) flush() {
 // journalFlow is the class of blobs.
 const journalFlow = "journal"
 
-// trim makes room by giving up the oldest eighth of the journal. It reports whether that was
-// anything.
+// trim makes room by giving up the oldest segment. It reports whether that was anything.
 func (j *journal) trim() bool {
-	blobs, err := j.store.Read(max(j.store.Stats().Pending/8, 1), journalSegment)
+	blobs, err := j.store.Read(math.MaxInt, 2*journalSegment) // of one segment
 	if err != nil || len(blobs) == 0 {
 		return false
 	}

@@ -121,6 +121,9 @@ func (g *lossGuard) last() {
 }
 
 func (g *lossGuard) complain(err error) {
+	if err == nil && g.losing() {
+		return // it is said again only when that is over
+	}
 	text := ""
 	if err != nil && g.ctx.Err() == nil {
 		text = err.Error()
@@ -206,7 +209,18 @@ func (g *lossGuard) recoverBlob(m *mark, b spool.Entry) error {
 	if err != nil || len(lost) == 0 {
 		return err
 	}
+	return g.recoverPart(m, b, lost)
+}
+
+// recoverPart sends again jobs of a blob. A spool that has no room for all may have for some.
+func (g *lossGuard) recoverPart(m *mark, b spool.Entry, lost []suspect) error {
 	n, err := g.resend(lost)
+	if half := len(lost) / 2; errors.Is(err, spool.ErrFull) && half > 0 {
+		if err := g.recoverPart(m, b, lost[:half]); err != nil {
+			return err
+		}
+		return g.recoverPart(m, b, lost[half:])
+	}
 	if err != nil {
 		return err
 	}

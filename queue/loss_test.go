@@ -21,6 +21,15 @@ func TestLoss(t *testing.T) {
 			time.Sleep(3 * time.Second) // what comes now is not in it
 			killAndRestart(t, r)
 		},
+		"and does not answer in the middle": func(t *testing.T, r *redistest.Server, _ *lossTrial) {
+			must(t, client(t, r.Addr()).FlushAll(t.Context()).Err())
+			for range 3 {
+				must(t, r.Freeze())
+				time.Sleep(700 * time.Millisecond)
+				must(t, r.Thaw())
+				time.Sleep(20 * time.Millisecond)
+			}
+		},
 		"twice, the second time in the middle of the first": func(t *testing.T, r *redistest.Server, l *lossTrial) {
 			killAndRestart(t, r)
 			eventually(t, "the loss shows", func() bool { return l.p.Stats().Lost > 0 })
@@ -63,5 +72,27 @@ func TestLossIsReported(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	if st := p.Stats(); st.Losses != 1 || st.Lost != int64(len(ids)) {
 		t.Errorf("it is reported again: %+v", st)
+	}
+}
+
+// TestALossThatShowsOnlyLater: the process that knew what the marker was is gone, and swept
+// often before. Redis is back with a marker that is too old.
+func TestALossThatShowsOnlyLater(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	cfg := guarded(t, r.Addr())
+	p := newProducer(t, cfg)
+	ids := enqueue(t, p, 50)
+	time.Sleep(300 * time.Millisecond)
+	must(t, client(t, r.Addr()).Save(t.Context()).Err())
+	ids = append(ids, enqueue(t, p, 50)...)
+	time.Sleep(11 * time.Second) // two sweeps
+	closeProducer(t, p)
+	killAndRestart(t, r)
+	p = newProducer(t, cfg)
+	wantLosses(t, 1, p)
+	wantOnce(t, pendingIDs(t, r.Addr()), ids)
+	if st := p.Stats(); st.Resent != 50 {
+		t.Errorf("%d were sent again, want the 50 that are missing", st.Resent)
 	}
 }
