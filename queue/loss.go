@@ -128,7 +128,7 @@ func (g *lossGuard) complain(err error) {
 	if err != nil && g.ctx.Err() == nil {
 		text = err.Error()
 	}
-	if text != "" && text != g.told {
+	if text != "" && g.told == "" { // that it goes on need not be said
 		g.p.cfg.Logger.Warn("queue: jobs that Redis has lost cannot be found out, or not be sent again", "err", err)
 	}
 	g.told = text
@@ -181,8 +181,12 @@ func (g *lossGuard) recover(m *mark) error {
 	m.tried = time.Now()
 	ctx, cancel := context.WithTimeout(g.ctx, markTimeout)
 	defer cancel()
+	known := m.acknowledged
 	if err := m.acknowledge(ctx, g.p.sender); err != nil {
 		return err
+	}
+	if !known {
+		m.until = g.latest(m)
 	}
 	g.j.flush()
 	err := g.eachBlob(func(b spool.Entry) error {
@@ -201,6 +205,16 @@ func (g *lossGuard) recover(m *mark) error {
 		"missing", m.missing, "sent_again", m.resent)
 	m.accept()
 	return nil
+}
+
+// latest returns the last entry that a marker is to cover. What comes after a loss was
+// acknowledged is not suspect: were it lost, the marker would show that again. It would be
+// taken for lost whenever a worker is quicker than the look-up, and when it was sent again too.
+func (g *lossGuard) latest(m *mark) uint64 {
+	if m.owner == g.j.store.OwnName() {
+		return g.j.lasts()[m.queue]
+	}
+	return g.targets[markID{m.owner, m.queue}]
 }
 
 // recoverBlob sends again what is missing of one blob.
@@ -255,15 +269,15 @@ type suspect struct {
 	job   job
 }
 
-// suspects are the jobs of a queue in a blob that were acknowledged behind a marker, or all
-// without one. What cannot be read is left out.
+// suspects are the jobs of a queue in a blob that were acknowledged since a marker was set, up
+// to when the loss was acknowledged. What cannot be read is left out.
 func (g *lossGuard) suspects(b spool.Entry, m *mark) (left []suspect) {
 	index := -1
 	_ = readEntries(b.Data, func(e entry) error {
 		if e.record.ID == "" {
 			return nil
 		}
-		if index++; e.queue != m.queue || g.done[b.Position].has(index) || g.lost[b.Position].has(index) || e.seq <= *m.found {
+		if index++; e.queue != m.queue || g.done[b.Position].has(index) || g.lost[b.Position].has(index) || e.seq <= *m.found || e.seq > m.until {
 			return nil
 		}
 		if one, err := readJob(e.record); err == nil {

@@ -35,10 +35,17 @@ func newLossTrial(tb testing.TB, cfg queue.Config, rdb redis.UniversalClient, na
 	if cfg.SpoolDir == "" {
 		cfg.SpoolDir = tb.TempDir()
 	}
+	log, said := logger()
+	cfg.Logger = log
 	l := &lossTrial{
 		tb: tb, p: newProducer(tb, cfg), opt: cfg.Redis, rdb: rdb, queue: name, w: workOn(tb, cfg.Redis, name),
 		stop: func() []string { return nil },
 	}
+	tb.Cleanup(func() {
+		if tb.Failed() {
+			tb.Logf("%+v, %q", l.p.Stats(), said.all())
+		}
+	})
 	for range 200 {
 		info, err := l.p.Enqueue(asynq.NewTask("t", []byte("early")), asynq.Queue(name))
 		must(tb, err)

@@ -55,6 +55,7 @@ type mark struct {
 	// Of a loss that goes on:
 	acknowledged    bool      // see acknowledge
 	tried           time.Time // when it was last tried to mend it
+	until           uint64    // the last entry that may be lost
 	missing, resent int       // so far
 }
 
