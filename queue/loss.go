@@ -223,17 +223,17 @@ func (g *lossGuard) recoverBlob(m *mark, b spool.Entry) error {
 	if err != nil || len(lost) == 0 {
 		return err
 	}
-	return g.recoverPart(m, b, lost)
+	return g.recoverPart(m, lost)
 }
 
 // recoverPart sends again jobs of a blob. A spool that has no room for all may have for some.
-func (g *lossGuard) recoverPart(m *mark, b spool.Entry, lost []suspect) error {
+func (g *lossGuard) recoverPart(m *mark, lost []suspect) error {
 	n, err := g.resend(lost)
 	if half := len(lost) / 2; errors.Is(err, spool.ErrFull) && half > 0 {
-		if err := g.recoverPart(m, b, lost[:half]); err != nil {
+		if err := g.recoverPart(m, lost[:half]); err != nil {
 			return err
 		}
-		return g.recoverPart(m, b, lost[half:])
+		return g.recoverPart(m, lost[half:])
 	}
 	if err != nil {
 		return err
