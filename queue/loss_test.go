@@ -12,16 +12,22 @@ import (
 func TestLoss(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*testing.T, *redistest.Server, *lossTrial){
-		"kill -9 without appendonly": func(t *testing.T, r *redistest.Server, _ *lossTrial) { killAndRestart(t, r) },
+		"kill -9 without appendonly": func(t *testing.T, r *redistest.Server, _ *lossTrial) {
+			t.Helper()
+			killAndRestart(t, r)
+		},
 		"FLUSHALL under live connections": func(t *testing.T, r *redistest.Server, _ *lossTrial) {
+			t.Helper()
 			must(t, client(t, r.Addr()).FlushAll(t.Context()).Err())
 		},
 		"restart from an old RDB": func(t *testing.T, r *redistest.Server, _ *lossTrial) {
+			t.Helper()
 			must(t, client(t, r.Addr()).Save(t.Context()).Err())
 			time.Sleep(3 * time.Second) // what comes now is not in it
 			killAndRestart(t, r)
 		},
 		"and does not answer in the middle": func(t *testing.T, r *redistest.Server, _ *lossTrial) {
+			t.Helper()
 			must(t, client(t, r.Addr()).FlushAll(t.Context()).Err())
 			for range 3 {
 				must(t, r.Freeze())
@@ -31,6 +37,7 @@ func TestLoss(t *testing.T) {
 			}
 		},
 		"twice, the second time in the middle of the first": func(t *testing.T, r *redistest.Server, l *lossTrial) {
+			t.Helper()
 			killAndRestart(t, r)
 			eventually(t, "the loss shows", func() bool { return l.p.Stats().Lost > 0 })
 			killAndRestart(t, r)

@@ -21,6 +21,7 @@ func TestNoLossNoAlarm(t *testing.T) {
 	t.Parallel()
 	for name, disturb := range map[string]func(*testing.T, *redistest.Server, *redistest.Proxy, *lossTrial){
 		"restart with appendonly": func(t *testing.T, r *redistest.Server, _ *redistest.Proxy, l *lossTrial) {
+			t.Helper()
 			l.load(time.Second)
 			killAndRestart(t, r)
 			time.Sleep(2 * time.Second)
@@ -51,6 +52,7 @@ func TestNoLossNoAlarm(t *testing.T) {
 			}
 		},
 		"frozen": func(t *testing.T, r *redistest.Server, _ *redistest.Proxy, l *lossTrial) {
+			t.Helper()
 			l.load(500 * time.Millisecond)
 			for range 4 {
 				must(t, r.Freeze())
