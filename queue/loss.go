@@ -115,8 +115,9 @@ func (g *lossGuard) finish() {
 // last brings the markers up to date when no more jobs come: those who adopt the journal are
 // to find one of each queue. The goroutine has ended.
 func (g *lossGuard) last() {
-	g.ctx, g.stop = context.WithTimeout(context.Background(), closeGrace)
-	defer g.stop()
+	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
+	defer cancel()
+	g.ctx = ctx
 	g.advance()
 }
 

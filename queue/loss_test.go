@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hibiken/asynq"
+
 	"github.com/jobspool/jobspool/queue"
 	"github.com/jobspool/jobspool/queue/redistest"
 )
@@ -12,16 +14,22 @@ import (
 func TestLoss(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*testing.T, *redistest.Server, *lossTrial){
-		"kill -9 without appendonly": func(t *testing.T, r *redistest.Server, _ *lossTrial) { killAndRestart(t, r) },
+		"kill -9 without appendonly": func(t *testing.T, r *redistest.Server, _ *lossTrial) {
+			t.Helper()
+			killAndRestart(t, r)
+		},
 		"FLUSHALL under live connections": func(t *testing.T, r *redistest.Server, _ *lossTrial) {
+			t.Helper()
 			must(t, client(t, r.Addr()).FlushAll(t.Context()).Err())
 		},
 		"restart from an old RDB": func(t *testing.T, r *redistest.Server, _ *lossTrial) {
+			t.Helper()
 			must(t, client(t, r.Addr()).Save(t.Context()).Err())
 			time.Sleep(3 * time.Second) // what comes now is not in it
 			killAndRestart(t, r)
 		},
 		"and does not answer in the middle": func(t *testing.T, r *redistest.Server, _ *lossTrial) {
+			t.Helper()
 			must(t, client(t, r.Addr()).FlushAll(t.Context()).Err())
 			for range 3 {
 				must(t, r.Freeze())
@@ -31,6 +39,7 @@ func TestLoss(t *testing.T) {
 			}
 		},
 		"twice, the second time in the middle of the first": func(t *testing.T, r *redistest.Server, l *lossTrial) {
+			t.Helper()
 			killAndRestart(t, r)
 			eventually(t, "the loss shows", func() bool { return l.p.Stats().Lost > 0 })
 			killAndRestart(t, r)
@@ -45,6 +54,13 @@ func TestLoss(t *testing.T) {
 			time.Sleep(time.Second)
 			l.wantLoss()
 			l.end()
+			if name == "FLUSHALL under live connections" || name == "kill -9 without appendonly" {
+				for id, n := range l.w.counts() { // a job is lost once, so it is sent again once
+					if n > 2 {
+						t.Errorf("%s ran %d times", id, n)
+					}
+				}
+			}
 		})
 	}
 }
@@ -95,4 +111,30 @@ func TestALossThatShowsOnlyLater(t *testing.T) {
 	if st := p.Stats(); st.Resent != 50 {
 		t.Errorf("%d were sent again, want the 50 that are missing", st.Resent)
 	}
+}
+
+// TestWhatTheMarkerCoversIsNotLost: what was done before the marker was set to which Redis went
+// back is not sent again, swept or not.
+func TestWhatTheMarkerCoversIsNotLost(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	p := newProducer(t, guarded(t, r.Addr()))
+	w := startWorker(t, r)
+	done := enqueue(t, p, 100)
+	w.idle(t, len(done))
+	time.Sleep(300 * time.Millisecond) // a marker covers them
+	must(t, client(t, r.Addr()).Save(t.Context()).Err())
+	later := underLoad(t, p, "default", asynq.ProcessIn(time.Hour))
+	time.Sleep(500 * time.Millisecond)
+	ids := later()
+	time.Sleep(300 * time.Millisecond) // and another these
+	killAndRestart(t, r)
+	wantLosses(t, 1, p)
+	if st := p.Stats(); st.Resent != int64(len(ids)) || st.Lost != st.Resent || st.ResentMaybeDone != 0 {
+		t.Errorf("%d jobs are lost: %+v", len(ids), st)
+	}
+	if gone := missing(t, client(t, r.Addr()), "default", ids); len(gone) > 0 {
+		t.Errorf("%d of %d jobs are missing", len(gone), len(ids))
+	}
+	wantOnce(t, w.ran(), done)
 }

@@ -27,21 +27,25 @@ func TestLossWhileTheProducerIsKilled(t *testing.T) {
 	}
 	for name, order := range map[string]func(*testing.T, *both){
 		"Redis first": func(t *testing.T, b *both) {
+			t.Helper()
 			must(t, b.r.Kill())
 			b.child.Await(2200)
 			kill(b)
 			must(t, b.r.Restart())
 		},
 		"Redis first, and it is back": func(t *testing.T, b *both) {
+			t.Helper()
 			killAndRestart(t, b.r)
 			b.child.Await(2200)
 			kill(b)
 		},
 		"the producer first": func(t *testing.T, b *both) {
+			t.Helper()
 			kill(b)
 			killAndRestart(t, b.r)
 		},
 		"back from an RDB": func(t *testing.T, b *both) {
+			t.Helper()
 			must(t, client(t, b.r.Addr()).Save(t.Context()).Err())
 			b.child.Await(4000)
 			kill(b)

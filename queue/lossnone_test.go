@@ -21,6 +21,7 @@ func TestNoLossNoAlarm(t *testing.T) {
 	t.Parallel()
 	for name, disturb := range map[string]func(*testing.T, *redistest.Server, *redistest.Proxy, *lossTrial){
 		"restart with appendonly": func(t *testing.T, r *redistest.Server, _ *redistest.Proxy, l *lossTrial) {
+			t.Helper()
 			l.load(time.Second)
 			killAndRestart(t, r)
 			time.Sleep(2 * time.Second)
@@ -51,6 +52,7 @@ func TestNoLossNoAlarm(t *testing.T) {
 			}
 		},
 		"frozen": func(t *testing.T, r *redistest.Server, _ *redistest.Proxy, l *lossTrial) {
+			t.Helper()
 			l.load(500 * time.Millisecond)
 			for range 4 {
 				must(t, r.Freeze())
@@ -144,8 +146,10 @@ func TestAProducerThatIsKilledIsNoLoss(t *testing.T) {
 	w := workOn(t, server(r.Addr()), "default")
 	var ids []string
 	for i := range 8 {
+		before := marks(t, r)
 		c := crashtest.Start(t, childDrains+"=guard", childDir+"="+dir, childRedis+"="+proxy.Addr(), childTarget+"=t")
-		c.Await(200 + rand.N(1000)) // it has set markers
+		c.Await(200 + rand.N(1000))
+		eventually(t, "it has set its marker", func() bool { return marks(t, r) > before })
 		if i%2 == 1 {
 			proxy.Freeze()
 			time.Sleep(rand.N(300 * time.Millisecond))
@@ -161,6 +165,14 @@ func TestAProducerThatIsKilledIsNoLoss(t *testing.T) {
 		wantNoAlarm(t, p)
 	}
 	wantKept(t, client(t, r.Addr()), w, "default", ids)
+}
+
+// marks returns how many markers there are.
+func marks(tb testing.TB, r *redistest.Server) int {
+	tb.Helper()
+	keys, err := client(tb, r.Addr()).Keys(tb.Context(), "asynq:{default}:spool:mark:*").Result()
+	must(tb, err)
+	return len(keys)
 }
 
 // TestAMarkerThatWasOnItsWay when the Producer was closed is no loss.

@@ -97,17 +97,6 @@ func (l *lossTrial) wantLoss() {
 }
 
 // wantNoAlarm fails if something was taken for a loss.
-func (l *lossTrial) wantNoAlarm() {
-	l.tb.Helper()
-	wantNoAlarm(l.tb, l.p)
-	runs := l.w.counts()
-	for id, n := range runs {
-		if n > 1 {
-			l.tb.Errorf("%s ran %d times", id, n)
-		}
-	}
-}
-
 func wantNoAlarm(tb testing.TB, p *queue.Producer) {
 	tb.Helper()
 	if st := p.Stats(); st.Losses != 0 || st.Lost != 0 || st.Resent != 0 || st.JournalSkipped != 0 {

@@ -49,8 +49,8 @@ func (k *markTrial) advance(t *testing.T, to uint64, now time.Time, wantLost boo
 // waited for any more.
 func (k *markTrial) unanswered(t *testing.T, to uint64) {
 	t.Helper()
-	k.proxy.HoldRequests(300 * time.Millisecond)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	k.proxy.HoldRequests(time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 	defer cancel()
 	runs := k.runs(t)
 	if _, err := k.m.advance(ctx, k.s, to, time.Now()); err == nil {

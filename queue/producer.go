@@ -125,7 +125,7 @@ func (p *Producer) Drain(ctx context.Context) error {
 // Producer that is closed it returns [ErrClosed].
 func (p *Producer) Shutdown(ctx context.Context) error {
 	err := p.Drain(ctx)
-	return errors.Join(err, p.Close())
+	return errors.Join(err, p.Close()) //nolint:contextcheck // what it still asks Redis is bounded by closeGrace
 }
 
 // Ping proves that Redis takes writes: it sets asynq:{default}:spool:probe, which
