@@ -44,6 +44,12 @@ func TestLoss(t *testing.T) {
 			eventually(t, "the loss shows", func() bool { return l.p.Stats().Lost > 0 })
 			killAndRestart(t, r)
 		},
+		"twice, the second time right after the first": func(t *testing.T, r *redistest.Server, l *lossTrial) {
+			t.Helper()
+			killAndRestart(t, r)
+			eventually(t, "the loss is noticed", func() bool { return l.p.Stats().Losses > 0 })
+			killAndRestart(t, r) // before the next marker
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
