@@ -3,13 +3,9 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/bits"
 	"slices"
 	"sync/atomic"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/jobspool/jobspool/queue/internal/compose"
 	"github.com/jobspool/jobspool/spool"
@@ -311,43 +307,6 @@ func (g *lossGuard) lookUp(queue string, left []suspect) (lost []suspect, err er
 	return lost, nil
 }
 
-// resend writes jobs to the spool, from where they are replayed. It returns how many those
-// were: not those whose twin is there already.
-func (g *lossGuard) resend(lost []suspect) (n int, err error) {
-	if g.policy != ResendLost {
-		return 0, nil
-	}
-	return g.sendAgain(lost)
-}
-
-// sendAgain is resend, whatever the policy.
-func (g *lossGuard) sendAgain(lost []suspect) (n int, err error) {
-	records := make([]spool.Record, len(lost))
-	for i, s := range lost {
-		s.job.InDoubt = true
-		records[i] = s.job.record()
-	}
-	for len(records) > 0 {
-		err := g.p.spool.Append(records...)
-		twins := (*spool.TwinsError)(nil)
-		if !errors.As(err, &twins) {
-			if err == nil {
-				n = len(records)
-				g.p.replayer.poke()
-			}
-			return n, err
-		}
-		kept := records[:0]
-		for i, r := range records {
-			if twins.Errs[i] == nil {
-				kept = append(kept, r)
-			}
-		}
-		records = kept
-	}
-	return 0, nil
-}
-
 // eachBlob reads the whole journal.
 func (g *lossGuard) eachBlob(fn func(spool.Entry) error) error {
 	r := g.j.store.Reader(journalFlow)
@@ -375,96 +334,4 @@ func (g *lossGuard) addStats(st *Stats) {
 	if at := g.lastLoss.Load(); at != 0 {
 		st.LastLoss = known(time.Unix(0, at))
 	}
-}
-
-// bitset says which jobs of a blob need no guarding any more.
-type bitset struct{ words []uint64 }
-
-func (s *bitset) set(i int) {
-	for len(s.words) <= i/64 {
-		s.words = append(s.words, 0)
-	}
-	s.words[i/64] |= 1 << (i % 64)
-}
-
-// has is false of all for nil.
-func (s *bitset) has(i int) bool {
-	return s != nil && i/64 < len(s.words) && s.words[i/64]&(1<<(i%64)) != 0
-}
-
-func (s *bitset) count() (n int) {
-	if s == nil {
-		return 0
-	}
-	for _, w := range s.words {
-		n += bits.OnesCount64(w)
-	}
-	return n
-}
-
-// noteDone notes that a job of a blob needs no guarding any more.
-func (g *lossGuard) noteDone(blob spool.Position, index int) {
-	s := g.done[blob]
-	if s == nil {
-		s = &bitset{}
-		g.done[blob] = s
-	}
-	if !s.has(index) {
-		s.set(index)
-		g.finished.Add(1)
-	}
-}
-
-// forget drops what is known of a blob that is let go of.
-func (g *lossGuard) forget(blob spool.Position) {
-	g.finished.Add(-int64(g.done[blob].count()))
-	delete(g.done, blob)
-	delete(g.lost, blob)
-}
-
-// The states of a task that matter here.
-const (
-	stateGone     = ""
-	stateFinished = "finished"
-	stateHeldYet  = "held"
-)
-
-// states returns the state of each task of one queue, and behind them what a marker holds,
-// if there is one.
-func (s *sender) states(ctx context.Context, queue string, keys []string, marker string) (states []string, mark string, err error) {
-	server, err := s.server(ctx, queue)
-	if err != nil {
-		return nil, "", scrub(err)
-	}
-	pipe := server.Pipeline()
-	replies := make([]*redis.StringCmd, len(keys))
-	for i, k := range keys {
-		replies[i] = pipe.HGet(ctx, k, "state")
-	}
-	var last *redis.StringCmd
-	if marker != "" {
-		last = pipe.Get(ctx, marker)
-	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, "", scrub(err)
-	}
-	states = make([]string, len(keys))
-	for i, r := range replies {
-		switch state, err := r.Result(); {
-		case errors.Is(err, redis.Nil):
-			states[i] = stateGone
-		case err != nil:
-			return nil, "", scrub(err)
-		case state == "completed" || state == "archived":
-			states[i] = stateFinished
-		default:
-			states[i] = stateHeldYet
-		}
-	}
-	if last != nil {
-		if mark, err = last.Result(); err != nil && !errors.Is(err, redis.Nil) {
-			return nil, "", fmt.Errorf("queue: a marker: %w", scrub(err))
-		}
-	}
-	return states, mark, nil
 }

@@ -1,0 +1,44 @@
+package queue
+
+import (
+	"errors"
+
+	"github.com/jobspool/jobspool/spool"
+)
+
+// resend writes jobs to the spool, from where they are replayed. It returns how many those
+// were: not those whose twin is there already.
+func (g *lossGuard) resend(lost []suspect) (n int, err error) {
+	if g.policy != ResendLost {
+		return 0, nil
+	}
+	return g.sendAgain(lost)
+}
+
+// sendAgain is resend, whatever the policy.
+func (g *lossGuard) sendAgain(lost []suspect) (n int, err error) {
+	records := make([]spool.Record, len(lost))
+	for i, s := range lost {
+		s.job.InDoubt = true
+		records[i] = s.job.record()
+	}
+	for len(records) > 0 {
+		err := g.p.spool.Append(records...)
+		twins := (*spool.TwinsError)(nil)
+		if !errors.As(err, &twins) {
+			if err == nil {
+				n = len(records)
+				g.p.replayer.poke()
+			}
+			return n, err
+		}
+		kept := records[:0]
+		for i, r := range records {
+			if twins.Errs[i] == nil {
+				kept = append(kept, r)
+			}
+		}
+		records = kept
+	}
+	return 0, nil
+}
