@@ -23,7 +23,7 @@ demo: ## show an outage and its end; needs only Go (ARGS=...)
 
 .PHONY: test
 test: tools ## run all tests with the race detector (GOTESTFLAGS=...)
-	$(GO) test -race -timeout 10m $(GOTESTFLAGS) ./...
+	$(GO) test -race -timeout 15m $(GOTESTFLAGS) ./...
 
 .PHONY: race
 race: test ## the same as test

@@ -43,7 +43,7 @@ func TestNoLossNoAlarm(t *testing.T) {
 		},
 		"flapping": func(_ *testing.T, _ *redistest.Server, proxy *redistest.Proxy, l *lossTrial) {
 			l.load(500 * time.Millisecond)
-			for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
+			for end := time.Now().Add(*flapFor); time.Now().Before(end); {
 				proxy.Refuse()
 				proxy.Cut()
 				time.Sleep(rand.N(700 * time.Millisecond))
