@@ -57,7 +57,7 @@ func follow(t *testing.T, replica, master *redistest.Server) {
 	t.Helper()
 	host, port, err := net.SplitHostPort(master.Addr())
 	must(t, err)
-	must(t, client(t, replica.Addr()).SlaveOf(t.Context(), host, port).Err())
+	must(t, client(t, replica.Addr()).Do(t.Context(), "REPLICAOF", host, port).Err())
 	m := client(t, master.Addr())
 	eventually(t, "the replica follows", func() bool {
 		m.Set(t.Context(), "following", 1, time.Second)

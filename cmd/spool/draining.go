@@ -51,7 +51,7 @@ func (d *drainer) drain(ctx context.Context, dir string, opt asynq.RedisConnOpt,
 	if run.own != nil {
 		err := run.own.Drain(ctx)
 		mu.Lock()
-		errs = append(errs, err, run.own.Close())
+		errs = append(errs, err, run.own.Close()) //nolint:contextcheck // bounded by itself
 		mu.Unlock()
 	}
 	wg.Wait()

@@ -49,7 +49,7 @@ func (d *drill) all(ctx context.Context) {
 	d.step(ctx, "write the job", func() (string, error) { return "", d.write(limited) })
 	d.step(ctx, "replay it to Redis", func() (string, error) { return d.replay(limited) })
 	opened := d.producer != nil
-	d.close()
+	d.close() //nolint:contextcheck // bounded by itself
 	d.step(ctx, "find it in Redis", func() (string, error) { return d.find(limited) })
 
 	failed := d.failed

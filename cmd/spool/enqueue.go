@@ -112,7 +112,7 @@ func enqueueTask(ctx context.Context, dir string, opt asynq.RedisConnOpt, task *
 	var where queue.Where
 	info, err := p.EnqueueContext(ctx, task, append(opts, queue.ReportTo(&where))...)
 	st := p.Stats()
-	closeErr := p.Close()
+	closeErr := p.Close() //nolint:contextcheck // bounded by itself
 	if err != nil {
 		return enqueued{}, errors.Join(err, closeErr)
 	}
