@@ -100,8 +100,8 @@ func TestGuardIsListedAndCheckedByHand(t *testing.T) {
 
 	forget(t, r.Addr(), true, "job-5", "job-6", "job-20")
 	enqueueNamed(t, p, "new", "default", 1) // has the marker looked at
-	eventually(t, "the loss is noticed", func() bool { return p.Stats().Lost == 3 })
-	if st := p.Stats(); st.LastLoss == nil || st.Resent != 0 || st.JournalJobs != 28 {
+	eventually(t, "the loss is noticed", func() bool { return p.Stats().Losses == 1 })
+	if st := p.Stats(); st.Lost != 3 || st.LastLoss == nil || st.Resent != 0 || st.JournalJobs != 28 {
 		t.Errorf("%+v", st)
 	}
 	check := func(body string, want queue.GuardChecked) {

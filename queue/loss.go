@@ -195,8 +195,8 @@ func (g *lossGuard) recover(m *mark) error {
 	if err != nil {
 		return err
 	}
-	g.losses.Add(1)
 	g.lastLoss.Store(time.Now().UnixNano())
+	g.losses.Add(1)
 	g.p.sender.forget() // the queues' registrations may be lost, too
 	g.p.cfg.Logger.Warn("queue: Redis has lost jobs that it had acknowledged", "queue", m.queue, "target", g.p.cfg.Target,
 		"missing", m.missing, "sent_again", m.resent)
