@@ -155,3 +155,17 @@ func (p *Producer) Journalled() (jobs int) {
 		}
 	}
 }
+
+// Covered reports whether the markers cover all that Redis has acknowledged.
+func (p *Producer) Covered() (all bool) {
+	g := p.losses
+	err := g.aside(context.Background(), func() error {
+		all = true
+		for q, seq := range g.j.lasts() {
+			m := g.marks[markID{g.j.store.OwnName(), q}]
+			all = all && m != nil && m.found == nil && m.covers(seq)
+		}
+		return nil
+	})
+	return all && err == nil
+}

@@ -78,8 +78,7 @@ func TestLossIsReported(t *testing.T) {
 	log, said := logger()
 	p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir(), Guard: time.Minute, OnLoss: queue.ReportLost, Logger: log})
 	ids := enqueue(t, p, 300)
-	time.Sleep(300 * time.Millisecond) // a marker
-	must(t, client(t, r.Addr()).FlushAll(t.Context()).Err())
+	flushAll(t, r, p)
 	eventually(t, "the loss is noticed", func() bool { return p.Stats().Losses == 1 })
 	drain(t, p)
 	if st := p.Stats(); st.Lost != int64(len(ids)) || st.Resent != 0 || st.ResentMaybeDone != 0 {
@@ -105,7 +104,7 @@ func TestALossThatShowsOnlyLater(t *testing.T) {
 	cfg := guarded(t, r.Addr())
 	p := newProducer(t, cfg)
 	ids := enqueue(t, p, 50)
-	time.Sleep(300 * time.Millisecond)
+	eventually(t, "a marker covers them", p.Covered)
 	must(t, client(t, r.Addr()).Save(t.Context()).Err())
 	ids = append(ids, enqueue(t, p, 50)...)
 	time.Sleep(11 * time.Second) // two sweeps
@@ -128,12 +127,12 @@ func TestWhatTheMarkerCoversIsNotLost(t *testing.T) {
 	w := startWorker(t, r)
 	done := enqueue(t, p, 100)
 	w.idle(t, len(done))
-	time.Sleep(300 * time.Millisecond) // a marker covers them
+	eventually(t, "a marker covers them", p.Covered)
 	must(t, client(t, r.Addr()).Save(t.Context()).Err())
 	later := underLoad(t, p, "default", asynq.ProcessIn(time.Hour))
 	time.Sleep(500 * time.Millisecond)
 	ids := later()
-	time.Sleep(300 * time.Millisecond) // and another these
+	eventually(t, "another one covers these", p.Covered)
 	killAndRestart(t, r)
 	wantLosses(t, 1, p)
 	if st := p.Stats(); st.Resent != int64(len(ids)) || st.Lost != st.Resent || st.ResentMaybeDone != 0 {

@@ -21,9 +21,9 @@ func guarded(tb testing.TB, addr string) queue.Config {
 }
 
 // flushAll empties Redis once markers cover what was enqueued.
-func flushAll(tb testing.TB, r *redistest.Server) {
+func flushAll(tb testing.TB, r *redistest.Server, p *queue.Producer) {
 	tb.Helper()
-	time.Sleep(300 * time.Millisecond)
+	eventually(tb, "markers cover what was enqueued", p.Covered)
 	must(tb, client(tb, r.Addr()).FlushAll(tb.Context()).Err())
 }
 
@@ -63,12 +63,12 @@ func TestEachKindOfJobIsSentAgainAsItWas(t *testing.T) {
 		must(t, err)
 	}
 	lock := uniqueLocks(t, r)
-	flushAll(t, r)
+	flushAll(t, r, p)
 	wantLosses(t, int64(1), p) // what is missing of one queue
 	for kind, want := range before {
 		got, err := inspector.GetTaskInfo("default", want.ID)
 		must(t, err)
-		if d := got.NextProcessAt.Sub(want.NextProcessAt).Abs(); d > 5*time.Second { // of one that is pending: now
+		if want.State == asynq.TaskStateScheduled && !got.NextProcessAt.Equal(want.NextProcessAt) { // of one that is pending it is now
 			t.Errorf("%s: to be processed at %v, want %v", kind, got.NextProcessAt, want.NextProcessAt)
 		}
 		got.NextProcessAt = want.NextProcessAt
@@ -80,7 +80,7 @@ func TestEachKindOfJobIsSentAgainAsItWas(t *testing.T) {
 		}
 	}
 	for key, ttl := range uniqueLocks(t, r) {
-		if d := (ttl - lock[key]).Abs(); d > 10*time.Second {
+		if d := (ttl - lock[key]).Abs(); d > time.Minute {
 			t.Errorf("%s is held for %v, was for %v", key, ttl, lock[key])
 		}
 	}
@@ -115,7 +115,7 @@ func TestWhatWasReplayedIsGuardedToo(t *testing.T) {
 	must(t, r.Restart())
 	drain(t, p)
 	for n := range int64(3) {
-		flushAll(t, r)
+		flushAll(t, r, p)
 		wantLosses(t, n+1, p)
 		wantOnce(t, pendingIDs(t, r.Addr()), ids)
 	}
@@ -140,7 +140,7 @@ func TestALossThatTheSpoolHasNoRoomFor(t *testing.T) {
 	}
 	infos, err := p.EnqueueBatch(t.Context(), tasks)
 	must(t, err)
-	flushAll(t, r)
+	flushAll(t, r, p)
 	wantLosses(t, 1, p)
 	wantOnce(t, pendingIDs(t, r.Addr()), idsOf(infos))
 	if st := p.Stats(); st.Lost != 300 || st.Resent != 300 {
@@ -185,7 +185,7 @@ func TestAJournalWithoutRoom(t *testing.T) {
 		ids = append(ids, idsOf(infos)...)
 		time.Sleep(10 * time.Millisecond) // a blob of its own
 	}
-	flushAll(t, r)
+	flushAll(t, r, p)
 	skipped := p.Stats().JournalSkipped
 	wantLosses(t, 1, p)
 	st := p.Stats()
@@ -246,11 +246,11 @@ func TestADamagedJournal(t *testing.T) {
 			b, err := os.ReadFile(paths[0])
 			must(t, err)
 			must(t, os.WriteFile(paths[0], damage(b), 0o600))
-			flushAll(t, r)
+			must(t, client(t, r.Addr()).FlushAll(t.Context()).Err())
 			p := newProducer(t, cfg)
 			ids := enqueue(t, p, 100)
 			eventually(t, "the loss is noticed", func() bool { return p.Stats().Resent >= 500 }) // of the one that is whole
-			flushAll(t, r)
+			flushAll(t, r, p)
 			eventually(t, "all is sent again", func() bool { return len(missing(t, client(t, r.Addr()), "default", ids)) == 0 })
 			drain(t, p)
 		})
