@@ -123,13 +123,6 @@ func (j *journal) put(e entry, data func([]byte) []byte) {
 	}
 }
 
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
 // lasts returns the last entry of each queue.
 func (j *journal) lasts() map[string]uint64 {
 	j.mu.Lock()

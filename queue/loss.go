@@ -48,7 +48,7 @@ type lossGuard struct {
 	ctx    context.Context //nolint:containedctx // ends the goroutine; set once
 	stop   context.CancelFunc
 	ended  chan struct{}
-	asides chan aside
+	asides asides
 	policy LossPolicy
 	keep   time.Duration
 
@@ -70,7 +70,7 @@ type markID struct{ owner, queue string }
 
 func newLossGuard(p *Producer, j *journal) *lossGuard {
 	g := &lossGuard{
-		p: p, j: j, ended: make(chan struct{}), asides: make(chan aside), policy: p.cfg.OnLoss, keep: p.cfg.Guard,
+		p: p, j: j, ended: make(chan struct{}), asides: make(asides), policy: p.cfg.OnLoss, keep: p.cfg.Guard,
 		marks: map[markID]*mark{}, targets: map[markID]uint64{},
 		done: map[spool.Position]*bitset{}, lost: map[spool.Position]*bitset{},
 		reader: j.store.Reader(journalFlow),

@@ -18,15 +18,7 @@ func errNoGuard() error {
 
 // aside runs fn in the guard's goroutine, between two of its steps.
 func (g *lossGuard) aside(ctx context.Context, fn func() error) error {
-	a := aside{fn: fn, done: make(chan error, 1)}
-	select {
-	case g.asides <- a:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-g.ended:
-		return ErrClosed
-	}
-	return <-a.done
+	return g.asides.run(ctx, g.ended, fn)
 }
 
 // view looks at the journal beside the guard. A nil lossGuard has none.

@@ -49,7 +49,7 @@ type replayer struct {
 	deferred deferrals
 	trials   *trials
 	pausing  pausing
-	asides   chan aside
+	asides   asides
 	ahead    *draft // being read ahead; nil: none
 
 	silent int // records in a row that were passed over for want of an answer
@@ -83,7 +83,7 @@ func newReplayer(p *Producer) *replayer {
 	r := &replayer{
 		p: p, ended: make(chan struct{}), wake: make(chan struct{}, 1), stepped: make(chan struct{}),
 		backlog: newBacklog(p.spool, p.cfg.Replay.Weights), pace: newPace(p.cfg.Replay.Rate),
-		guard: newGuard(p.sender, p.cfg.Replay.MaxMemory, p.cfg.Logger), deferred: deferrals{}, trials: newTrials(), asides: make(chan aside),
+		guard: newGuard(p.sender, p.cfg.Replay.MaxMemory, p.cfg.Logger), deferred: deferrals{}, trials: newTrials(), asides: make(asides),
 		pausing: pausing{dir: p.cfg.SpoolDir}, yield: yield{live: &p.live},
 	}
 	r.ctx, r.stop = context.WithCancel(context.Background())
@@ -91,9 +91,12 @@ func newReplayer(p *Producer) *replayer {
 }
 
 // poke wakes the replayer if it sleeps.
-func (r *replayer) poke() {
+func (r *replayer) poke() { poke(r.wake) }
+
+// poke leaves word in a channel of capacity 1, if there is none yet.
+func poke(c chan<- struct{}) {
 	select {
-	case r.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

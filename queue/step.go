@@ -164,11 +164,7 @@ func (r *replayer) now() atTurn {
 }
 
 // nextStep returns a channel that is closed when the next step has ended.
-func (r *replayer) nextStep() <-chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.stepped
-}
+func (r *replayer) nextStep() <-chan struct{} { return r.now().stepped }
 
 // finish makes the result of a step known to those who wait in drain.
 func (r *replayer) finish(err error, through bool) {

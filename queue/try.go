@@ -76,10 +76,7 @@ func (ts *trials) end(t *trial) {
 	ts.mu.Lock()
 	ts.ended = append(ts.ended, t)
 	ts.mu.Unlock()
-	select {
-	case ts.done <- struct{}{}:
-	default:
-	}
+	poke(ts.done)
 }
 
 func (ts *trials) collect() (ended []*trial) {

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hibiken/asynq"
 
@@ -43,7 +45,7 @@ func TestALivingProducerReplaysWhatIsAdopted(t *testing.T) {
 	if !strings.Contains(stdout, "took over 65 pending jobs and 0 dead letters of 3 owners: ") || strings.Count(stdout, uri) != 2 {
 		t.Errorf("%s", stdout)
 	}
-	await(t, "60 jobs in Redis", func() bool { return inRedis(t, r.Addr()) == 60 })
+	waitFor(t, time.Minute, "60 jobs in Redis", func() bool { return inRedis(t, r.Addr()) == 60 })
 	if left := names(t, lost); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
@@ -146,7 +148,7 @@ func TestABackupOfTheLivingAndTheDeadIsTakenBack(t *testing.T) {
 	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "new", "backup")
 	closeProducer(t, spooled(t, dir, r.Addr(), 4)) // adopted
 	first := spooled(t, dir, r.Addr(), 3)
-	await(t, "the adoption", func() bool { return first.Stats().Adopted == 4 })
+	waitFor(t, time.Minute, "the adoption", func() bool { return first.Stats().Adopted == 4 })
 	if _, err := first.Enqueue(asynq.NewTask("t", []byte("in group")), asynq.Group("g")); err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +160,7 @@ func TestABackupOfTheLivingAndTheDeadIsTakenBack(t *testing.T) {
 		t.Fatalf("%d, %s", code, stderr)
 	}
 	wantOutput(t, stdout, backup, "16 pending jobs and 0 dead letters of 4 owners are in DIR now; 'spool adopt' takes them back\n")
-	if got := idsOf(jobsListed(t, backup)); len(want) != 16 || !sameCounts(got, want) {
+	if got := idsOf(jobsListed(t, backup)); len(want) != 16 || !maps.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if all, err := os.ReadDir(backup); err != nil || len(all) != 4 {
@@ -187,15 +189,6 @@ func TestABackupOfTheLivingAndTheDeadIsTakenBack(t *testing.T) {
 	if code, stdout, stderr := spoolCommand(t.Context(), "drain", "--dir", again, "--redis", uri); code != exitLeft || !strings.Contains(stdout, "8 sent") {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
 	}
-}
-
-func sameCounts(a, b map[string]int) bool {
-	for id, n := range a {
-		if b[id] != n {
-			return false
-		}
-	}
-	return len(a) == len(b)
 }
 
 // TestABackupBesideEnqueue takes one while jobs come in and Redis is up: what was pending

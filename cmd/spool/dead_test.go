@@ -36,9 +36,15 @@ func deadLetters(t *testing.T, dir string, r *redistest.Server, alive bool) *que
 // until waits for what must come.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	waitFor(t, 20*time.Second, what, holds)
+}
+
+// waitFor is until with a patience of its own.
+func waitFor(t *testing.T, d time.Duration, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(d); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within 20 s: %s", what)
+			t.Fatalf("not within %v: %s", d, what)
 		}
 	}
 }

@@ -272,9 +272,7 @@ func TestPauseAndResume(t *testing.T) {
 	if code, stdout, _ := spoolCommand(t.Context(), "status", "--dir", dir); code != exitOK || !strings.Contains(stdout, "replay is PAUSED for 0s by ") {
 		t.Errorf("%d: %s", code, stdout)
 	}
-	for p.Stats().Paused == nil {
-		time.Sleep(10 * time.Millisecond)
-	}
+	until(t, "the pause is seen", func() bool { return p.Stats().Paused != nil })
 	if err := r.Restart(); err != nil {
 		t.Fatal(err)
 	}
@@ -306,9 +304,7 @@ func TestStatusOfALivingOwnerThatHoldsADeadOnes(t *testing.T) {
 	dir := t.TempDir()
 	closeProducer(t, living(t, dir, r.Addr(), 30, queue.Config{}))
 	p := living(t, dir, r.Addr(), 12, queue.Config{})
-	for p.Stats().Adopted == 0 {
-		time.Sleep(10 * time.Millisecond)
-	}
+	until(t, "the dead one is adopted", func() bool { return p.Stats().Adopted > 0 })
 	code, stdout, stderr := spoolCommand(t.Context(), "status", "--dir", dir)
 	for _, want := range []string{
 		fmt.Sprintf("held by %d ", os.Getpid()), " alive ", "OUTAGE", "42 pending jobs", "high   t     21 ", "accepted 12: 0 sent, 12 spooled",

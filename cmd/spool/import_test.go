@@ -291,17 +291,7 @@ func TestALivingProducerReplaysWhatIsImported(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &doc); err != nil || code != exitOK || doc.Jobs != 2500 || len(doc.Shares) != 1 || doc.Shares[0].Pending != 2500 {
 		t.Fatalf("%d, %v\n%s%s", code, err, stdout, stderr)
 	}
-	await(t, "all jobs in Redis", func() bool { return inRedis(t, r.Addr()) == 2500 })
-}
-
-// await waits until a condition holds.
-func await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within a minute: %s", what)
-		}
-	}
+	waitFor(t, time.Minute, "all jobs in Redis", func() bool { return inRedis(t, r.Addr()) == 2500 })
 }
 
 func TestExportAndImportUsage(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,21 +64,12 @@ mine                                  mails    mail  TIME  pending
 			t.Errorf("shows a payload: %s", stdout)
 		}
 	}
-	if after := everyFile(t, dir); !sameFiles(before, after) {
+	if after := everyFile(t, dir); !maps.Equal(before, after) {
 		t.Error("files were changed")
 	}
 	if code, stdout, _ := spoolCommand(t.Context(), "salvage", "--dir", t.TempDir()); code != exitOK || stdout != "0 jobs can be read of 0 files\n" {
 		t.Errorf("nothing: %d, %s", code, stdout)
 	}
-}
-
-func sameFiles(a, b map[string]string) bool {
-	for path, text := range a {
-		if b[path] != text {
-			return false
-		}
-	}
-	return len(a) == len(b)
 }
 
 // TestSalvageIntoTheSpool brings back what the spool has no more, beside a living owner that
