@@ -142,7 +142,7 @@ func (p *Producer) Journalled() (jobs int) {
 	p.journal.flush()
 	r := p.journal.store.Reader(journalFlow)
 	for {
-		blobs, err := r.Read(16, journalSegment)
+		blobs, err := r.Read(sweepBlobs, journalMost)
 		switch {
 		case err != nil:
 			return -1

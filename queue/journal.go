@@ -19,8 +19,12 @@ const (
 	// is to be in the journal within 10 ms.
 	journalEvery = 7 * time.Millisecond
 
-	// journalBlob is the size at which what waits is written without waiting any longer.
-	journalBlob = 1 << 20
+	// journalMost is the size at which what waits is written without waiting any longer.
+	journalMost = 1 << 20
+
+	// journalBlob is the size at which a blob is full. Each commit rewrites up to four blobs:
+	// bbolt splits no page of so few.
+	journalBlob = 16 << 10
 
 	// journalSegment is the most that a segment of the journal has: it is in whole ones that
 	// space becomes free.
@@ -44,16 +48,15 @@ type journal struct {
 	stop  chan struct{}
 	ended chan struct{}
 
-	mu   sync.Mutex // guards what follows
-	blob []byte
-	seq  uint64 // of the last entry
-	cut  uint64 // of the last entry that was taken out of blob
+	mu    sync.Mutex // guards what follows
+	waits waiting
+	seq   uint64 // of the last entry
 
 	trimmed []spool.Position  // blobs that trim gave up
 	last    map[string]uint64 // queue -> its last entry
 
 	writing sync.Mutex // held by flush
-	spare   []byte     // the blob before, to be used again; guarded by writing
+	spare   waiting    // what was written last, to be used again; guarded by writing
 
 	jobs    atomic.Int64 // in the blobs of the store
 	skipped atomic.Int64 // entries that could not be written
@@ -116,9 +119,9 @@ func (j *journal) marked(queue string, value uint64) {
 }
 
 func (j *journal) put(e entry, data func([]byte) []byte) {
-	first := len(j.blob) == 0
-	j.blob = e.encode(j.blob, data)
-	if first || len(j.blob) >= journalBlob {
+	first := len(j.waits.bytes) == 0
+	j.waits.add(e, data)
+	if first || len(j.waits.bytes) >= journalMost {
 		poke(j.wake)
 	}
 }
@@ -160,7 +163,7 @@ func (j *journal) run() {
 func (j *journal) full() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return len(j.blob) >= journalBlob
+	return len(j.waits.bytes) >= journalMost
 }
 
 // flush writes what waits. When it returns, every entry added before is written, or skipped.
@@ -168,23 +171,37 @@ func (j *journal) flush() {
 	j.writing.Lock()
 	defer j.writing.Unlock()
 	j.mu.Lock()
-	blob := j.blob
-	j.blob, j.spare = j.spare[:0], nil
-	jobs := j.seq - j.cut
-	j.cut = j.seq
+	w := j.waits
+	j.waits, j.spare = j.spare, waiting{}
 	j.mu.Unlock()
-	defer func() {
-		if cap(blob) <= 4*journalBlob {
-			j.spare = blob // Append made a copy
-		}
-	}()
-	if len(blob) == 0 {
-		return
+	for blobs := w.blobs; len(blobs) > 0; {
+		n := firstBlobs(blobs)
+		j.write(blobs[:n], w.bytes)
+		blobs = blobs[n:]
 	}
-	record := spool.Record{Class: journalFlow, At: time.Now(), Data: blob}
-	err := j.store.Append(record)
+	if cap(w.bytes) <= 4*journalMost {
+		j.spare = waiting{w.bytes[:0], w.blobs[:0]} // Append made copies
+	}
+}
+
+// firstBlobs returns how many of the first blobs are written at a time.
+func firstBlobs(blobs []waitingBlob) (n int) {
+	for n = 1; n < len(blobs) && blobs[n].end-blobs[0].begin <= journalMost; n++ {
+	}
+	return n
+}
+
+// write writes blobs, whose bytes lie in b.
+func (j *journal) write(blobs []waitingBlob, b []byte) {
+	now, jobs := time.Now(), 0
+	records := make([]spool.Record, len(blobs))
+	for i, w := range blobs {
+		records[i] = spool.Record{Class: journalFlow, At: now, Data: b[w.begin:w.end]}
+		jobs += w.jobs
+	}
+	err := j.store.Append(records...)
 	for n := 0; n < trimTries && errors.Is(err, spool.ErrFull) && j.trim(); n++ {
-		err = j.store.Append(record)
+		err = j.store.Append(records...)
 	}
 	if err == nil {
 		j.jobs.Add(int64(jobs))
@@ -206,18 +223,18 @@ func (j *journal) trim() bool {
 	if err != nil || len(blobs) == 0 {
 		return false
 	}
-	for _, b := range blobs {
+	given, jobs := make([]spool.Position, len(blobs)), 0
+	for i, b := range blobs {
 		n, _ := countEntries(b.Data)
-		j.skipped.Add(int64(n))
+		given[i], jobs = b.Position, jobs+n
 	}
-	if j.release(blobs) != nil {
+	j.skipped.Add(int64(jobs))
+	if j.release(given, jobs) != nil {
 		return false
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, b := range blobs {
-		j.trimmed = append(j.trimmed, b.Position)
-	}
+	j.trimmed = append(j.trimmed, given...)
 	return true
 }
 
@@ -229,14 +246,11 @@ func (j *journal) takeTrimmed() (at []spool.Position) {
 	return at
 }
 
-// release gives up blobs.
-func (j *journal) release(blobs []spool.Entry) error {
+// release gives up blobs, which have so many jobs.
+func (j *journal) release(blobs []spool.Position, jobs int) error {
 	settlements := make([]spool.Settlement, len(blobs))
-	jobs := 0
-	for i, b := range blobs {
-		settlements[i] = spool.Settlement{Position: b.Position, Outcome: spool.Removed}
-		n, _ := countEntries(b.Data)
-		jobs += n
+	for i, at := range blobs {
+		settlements[i] = spool.Settlement{Position: at, Outcome: spool.Removed}
 	}
 	err := j.store.Settle(settlements...)
 	if err == nil {
@@ -249,6 +263,32 @@ func (j *journal) close() error {
 	close(j.stop)
 	<-j.ended
 	return j.store.Close()
+}
+
+// waiting is what is to be written: blobs, behind one another.
+type waiting struct {
+	bytes []byte
+	blobs []waitingBlob
+}
+
+// waitingBlob is a part of waiting.bytes.
+type waitingBlob struct {
+	begin, end int
+	jobs       int
+}
+
+// add appends an entry, and what data appends of it.
+func (w *waiting) add(e entry, data func([]byte) []byte) {
+	at := len(w.bytes)
+	if n := len(w.blobs); n == 0 || at-w.blobs[n-1].begin >= journalBlob {
+		w.blobs = append(w.blobs, waitingBlob{begin: at})
+	}
+	w.bytes = e.encode(w.bytes, data)
+	last := &w.blobs[len(w.blobs)-1]
+	last.end = len(w.bytes)
+	if e.record.ID != "" {
+		last.jobs++
+	}
 }
 
 // encode appends an entry to a blob, and what data appends of it. Its fields are varints, and

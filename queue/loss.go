@@ -30,6 +30,9 @@ const (
 	// sweepMost bounds the jobs of one sweep; the next one goes on behind them.
 	sweepMost = 100_000
 
+	// sweepBlobs is how many blobs are looked at together.
+	sweepBlobs = 64
+
 	// lookMost is how many jobs are looked up in one pipeline.
 	lookMost = 500
 
@@ -186,12 +189,7 @@ func (g *lossGuard) recover(m *mark) error {
 		m.until = g.latest(m)
 	}
 	g.j.flush()
-	err := g.eachBlob(func(b spool.Entry) error {
-		if b.Position.Owner() != m.owner {
-			return nil
-		}
-		return g.recoverBlob(m, b)
-	})
+	err := g.eachPage(func(blobs []spool.Entry) error { return g.recoverPage(m, blobs) })
 	if err != nil {
 		return err
 	}
@@ -214,16 +212,22 @@ func (g *lossGuard) latest(m *mark) uint64 {
 	return g.targets[markID{m.owner, m.queue}]
 }
 
-// recoverBlob sends again what is missing of one blob.
-func (g *lossGuard) recoverBlob(m *mark, b spool.Entry) error {
-	lost, err := g.lookUp(m.queue, g.suspects(b, m))
+// recoverPage sends again what is missing of some blobs.
+func (g *lossGuard) recoverPage(m *mark, blobs []spool.Entry) error {
+	var left []suspect
+	for _, b := range blobs {
+		if b.Position.Owner() == m.owner {
+			left = g.suspects(b, m, left)
+		}
+	}
+	lost, err := g.lookUp(m.queue, left)
 	if err != nil || len(lost) == 0 {
 		return err
 	}
 	return g.recoverPart(m, lost)
 }
 
-// recoverPart sends again jobs of a blob. A spool that has no room for all may have for some.
+// recoverPart sends lost jobs again. A spool that has no room for all may have for some.
 func (g *lossGuard) recoverPart(m *mark, lost []suspect) error {
 	n, err := g.resend(lost)
 	if half := len(lost) / 2; errors.Is(err, spool.ErrFull) && half > 0 {
@@ -266,9 +270,9 @@ type suspect struct {
 	job   job
 }
 
-// suspects are the jobs of a queue in a blob that were acknowledged since a marker was set, up
-// to when the loss was acknowledged. What cannot be read is left out.
-func (g *lossGuard) suspects(b spool.Entry, m *mark) (left []suspect) {
+// suspects appends the jobs of a queue in a blob that were acknowledged since a marker was
+// set, up to when the loss was acknowledged. What cannot be read is left out.
+func (g *lossGuard) suspects(b spool.Entry, m *mark, left []suspect) []suspect {
 	index := -1
 	_ = readEntries(b.Data, func(e entry) error {
 		if e.record.ID == "" {
@@ -307,18 +311,16 @@ func (g *lossGuard) lookUp(queue string, left []suspect) (lost []suspect, err er
 	return lost, nil
 }
 
-// eachBlob reads the whole journal.
-func (g *lossGuard) eachBlob(fn func(spool.Entry) error) error {
+// eachPage reads the whole journal, some blobs at a time.
+func (g *lossGuard) eachPage(fn func([]spool.Entry) error) error {
 	r := g.j.store.Reader(journalFlow)
 	for {
-		blobs, err := r.Read(16, journalSegment)
+		blobs, err := r.Read(sweepBlobs, journalMost)
 		if err != nil || len(blobs) == 0 {
 			return err
 		}
-		for _, b := range blobs {
-			if err := errors.Join(g.ctx.Err(), fn(b)); err != nil {
-				return err
-			}
+		if err := errors.Join(g.ctx.Err(), fn(blobs)); err != nil {
+			return err
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -28,7 +29,7 @@ func (g *lossGuard) sweep() error {
 		g.forget(at)
 	}
 	for n := 0; n < sweepMost; {
-		blobs, err := g.reader.Read(16, journalSegment)
+		blobs, err := g.reader.Read(sweepBlobs, journalMost)
 		if err != nil {
 			return err
 		}
@@ -36,66 +37,83 @@ func (g *lossGuard) sweep() error {
 			g.reader.Rewind()
 			return nil
 		}
-		var free []spool.Entry
-		for _, b := range blobs {
-			jobs, left, err := g.sweepBlob(b)
-			if err != nil {
-				return err
-			}
-			if n += jobs; left == 0 && b.At.Before(began) {
-				free = append(free, b)
-			}
-		}
-		if err := g.j.release(free); err != nil {
+		jobs, err := g.sweepPage(blobs, began)
+		if err != nil {
 			return err
 		}
-		for _, b := range free {
-			g.forget(b.Position)
-		}
+		n += jobs
 	}
 	return nil
 }
 
-// sweepBlob lets go of the finished jobs of a blob, and of all if it is old. It returns how
-// many jobs it has, and how many of them are to be kept.
-func (g *lossGuard) sweepBlob(b spool.Entry) (jobs, left int, err error) {
-	if jobs, err = countEntries(b.Data); err != nil {
-		return 0, 0, nil //nolint:nilerr // damaged, as after a power cut: nothing can be had of it
+// sweepPage lets go of the finished jobs of some blobs, and of blobs that are done with or
+// old. Those that were written after a time stay. It returns how many jobs they have.
+func (g *lossGuard) sweepPage(blobs []spool.Entry, before time.Time) (jobs int, err error) {
+	counts := make([]int, len(blobs))
+	byMark := map[markID][]checked{}
+	for i, b := range blobs {
+		counts[i] = g.sweepBlob(b, byMark)
+		jobs += counts[i]
 	}
-	if time.Since(b.At) > g.keep && !g.losing() {
-		return jobs, 0, nil
+	inOrder := func(a, b markID) int { return cmp.Or(cmp.Compare(a.owner, b.owner), cmp.Compare(a.queue, b.queue)) }
+	for _, id := range slices.SortedFunc(maps.Keys(byMark), inOrder) {
+		if err := g.sweepQueue(g.marks[id], byMark[id]); err != nil {
+			return 0, err
+		}
 	}
-	byQueue := map[string][]checked{}
-	index := -1
+	var free []spool.Position
+	freed := 0
+	for i, b := range blobs {
+		if b.At.Before(before) && (g.expired(b) || counts[i] == g.done[b.Position].count()) {
+			free = append(free, b.Position)
+			freed += counts[i]
+		}
+	}
+	if err := g.j.release(free, freed); err != nil {
+		return 0, err
+	}
+	for _, at := range free {
+		g.forget(at)
+	}
+	return jobs, nil
+}
+
+// sweepBlob adds the jobs of a blob that are to be looked up, and returns how many jobs it
+// has. A damaged one, as after a power cut, has those in front of the damage.
+func (g *lossGuard) sweepBlob(b spool.Entry, byMark map[markID][]checked) (jobs int) {
+	expired := g.expired(b)
+	done, lost := g.done[b.Position], g.lost[b.Position]
 	_ = readEntries(b.Data, func(e entry) error {
 		if e.record.ID == "" {
 			return nil
 		}
-		if index++; !g.done[b.Position].has(index) && !g.lost[b.Position].has(index) {
-			byQueue[e.queue] = append(byQueue[e.queue], checked{index, e.seq, compose.TaskKey(e.queue, e.record.ID)})
+		if !expired && !done.has(jobs) && !lost.has(jobs) {
+			id := markID{b.Position.Owner(), e.queue}
+			byMark[id] = append(byMark[id], checked{b.Position, jobs, e.seq, compose.TaskKey(e.queue, e.record.ID)})
 		}
+		jobs++
 		return nil
 	})
-	for _, q := range slices.Sorted(maps.Keys(byQueue)) {
-		if err := g.sweepQueue(b, q, byQueue[q]); err != nil {
-			return 0, 0, err
-		}
-	}
-	return jobs, jobs - g.done[b.Position].count(), nil
+	return jobs
+}
+
+// expired reports whether a blob is older than jobs are kept.
+func (g *lossGuard) expired(b spool.Entry) bool {
+	return time.Since(b.At) > g.keep && !g.losing()
 }
 
 // checked is a job of a blob that is looked up.
 type checked struct {
+	blob  spool.Position
 	index int
 	seq   uint64
 	key   string
 }
 
-// sweepQueue lets go of those jobs of one queue that are gone from Redis or finished, if
-// the marker, read behind them, shows that Redis has lost nothing.
-func (g *lossGuard) sweepQueue(b spool.Entry, queue string, jobs []checked) error {
-	m := g.marks[markID{b.Position.Owner(), queue}]
-	if m == nil || m.found != nil || m.set.IsZero() || g.p.breakers.stops(queue) {
+// sweepQueue lets go of those jobs of one marker's queue that are gone from Redis or
+// finished, if the marker, read behind them, shows that Redis has lost nothing.
+func (g *lossGuard) sweepQueue(m *mark, jobs []checked) error {
+	if m == nil || m.found != nil || m.set.IsZero() || g.p.breakers.stops(m.queue) {
 		return nil
 	}
 	for chunk := range slices.Chunk(jobs, lookMost) {
@@ -104,7 +122,7 @@ func (g *lossGuard) sweepQueue(b spool.Entry, queue string, jobs []checked) erro
 		for i, c := range chunk {
 			keys[i] = c.key
 		}
-		states, mark, err := g.p.sender.states(ctx, queue, keys, m.key())
+		states, mark, err := g.p.sender.states(ctx, m.queue, keys, m.key())
 		cancel()
 		if err != nil {
 			return err
@@ -117,7 +135,7 @@ func (g *lossGuard) sweepQueue(b spool.Entry, queue string, jobs []checked) erro
 		}
 		for i, c := range chunk {
 			if states[i] != stateHeldYet && c.seq <= m.value {
-				g.noteDone(b.Position, c.index)
+				g.noteDone(c.blob, c.index)
 			}
 		}
 	}
@@ -149,30 +167,21 @@ func (g *lossGuard) adopt() {
 	for id := range g.targets {
 		known[id.owner] = true
 	}
-	var old []spool.Entry
-	err = g.eachBlob(func(b spool.Entry) error {
-		owner := b.Position.Owner()
-		if owner == g.j.store.OwnName() {
-			return nil
-		}
-		if time.Since(b.At) > g.keep { // by now the markers may have expired, which is no loss
-			old = append(old, spool.Entry{Position: b.Position})
-			return nil
-		}
-		_ = readEntries(b.Data, func(e entry) error { // as far as it can be read
-			id := markID{owner, e.queue}
+	var old []spool.Position
+	err = g.eachPage(func(blobs []spool.Entry) error {
+		for _, b := range blobs {
+			owner := b.Position.Owner()
 			switch {
-			case e.record.ID == "":
-				marked[id] = max(marked[id], e.seq)
-			case !known[owner]:
-				g.j.jobs.Add(1)
+			case owner == g.j.store.OwnName():
+			case time.Since(b.At) > g.keep: // by now the markers may have expired, which is no loss
+				old = append(old, b.Position)
+			default:
+				g.adoptBlob(b, marked, known[owner])
 			}
-			g.targets[id] = max(g.targets[id], e.seq)
-			return nil
-		})
+		}
 		return nil
 	})
-	g.complain(errors.Join(err, g.j.release(old)))
+	g.complain(errors.Join(err, g.j.release(old, 0)))
 	for id := range g.targets {
 		if g.marks[id] == nil {
 			m := newMark(id.owner, id.queue, g.markKeep())
@@ -180,4 +189,20 @@ func (g *lossGuard) adopt() {
 			g.marks[id] = m
 		}
 	}
+}
+
+// adoptBlob takes over a blob of a dead process, whose journal may be known, as far as it can
+// be read.
+func (g *lossGuard) adoptBlob(b spool.Entry, marked map[markID]uint64, known bool) {
+	_ = readEntries(b.Data, func(e entry) error {
+		id := markID{b.Position.Owner(), e.queue}
+		switch {
+		case e.record.ID == "":
+			marked[id] = max(marked[id], e.seq)
+		case !known:
+			g.j.jobs.Add(1)
+		}
+		g.targets[id] = max(g.targets[id], e.seq)
+		return nil
+	})
 }
