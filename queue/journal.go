@@ -52,8 +52,8 @@ type journal struct {
 	waits waiting
 	seq   uint64 // of the last entry
 
-	trimmed []spool.Position  // blobs that trim gave up
-	last    map[string]uint64 // queue -> its last entry
+	trimmed []spool.Position   // blobs that trim gave up
+	last    map[string]*uint64 // queue -> its last entry
 
 	writing sync.Mutex // held by flush
 	spare   waiting    // what was written last, to be used again; guarded by writing
@@ -81,7 +81,7 @@ func openJournal(cfg Config) (*journal, error) {
 	j := &journal{
 		store: store, log: cfg.Logger, wake: make(chan struct{}, 1), fresh: make(chan struct{}, 1),
 		stop: make(chan struct{}), ended: make(chan struct{}),
-		last: map[string]uint64{},
+		last: map[string]*uint64{},
 	}
 	go j.run()
 	return j, nil
@@ -104,11 +104,14 @@ func (j *journal) add(one job) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.seq++
-	if j.last[one.Queue] == 0 {
+	last := j.last[one.Queue]
+	if last == nil {
+		last = new(uint64)
+		j.last[one.Queue] = last
 		poke(j.fresh)
 	}
-	j.last[one.Queue] = j.seq
-	j.put(entry{seq: j.seq, queue: one.Queue, record: spool.Record{ID: one.ID, Lock: one.Lock, LockUntil: one.LockUntil, At: one.At}}, one.appendTo)
+	*last = j.seq
+	j.put(entry{seq: j.seq, queue: one.Queue, record: spool.Record{ID: one.ID, Lock: one.Lock, LockUntil: one.LockUntil, At: one.At}}, &one)
 }
 
 // marked notes the value that a queue's marker has, for those who adopt the journal.
@@ -118,9 +121,9 @@ func (j *journal) marked(queue string, value uint64) {
 	j.put(entry{seq: value, queue: queue}, nil)
 }
 
-func (j *journal) put(e entry, data func([]byte) []byte) {
+func (j *journal) put(e entry, one *job) {
 	first := len(j.waits.bytes) == 0
-	j.waits.add(e, data)
+	j.waits.add(e, one)
 	if first || len(j.waits.bytes) >= journalMost {
 		poke(j.wake)
 	}
@@ -132,7 +135,7 @@ func (j *journal) lasts() map[string]uint64 {
 	defer j.mu.Unlock()
 	lasts := make(map[string]uint64, len(j.last))
 	for q, seq := range j.last {
-		lasts[q] = seq
+		lasts[q] = *seq
 	}
 	return lasts
 }
@@ -277,13 +280,13 @@ type waitingBlob struct {
 	jobs       int
 }
 
-// add appends an entry, and what data appends of it.
-func (w *waiting) add(e entry, data func([]byte) []byte) {
+// add appends an entry of a job.
+func (w *waiting) add(e entry, one *job) {
 	at := len(w.bytes)
 	if n := len(w.blobs); n == 0 || at-w.blobs[n-1].begin >= journalBlob {
 		w.blobs = append(w.blobs, waitingBlob{begin: at})
 	}
-	w.bytes = e.encode(w.bytes, data)
+	w.bytes = e.encode(w.bytes, one)
 	last := &w.blobs[len(w.blobs)-1]
 	last.end = len(w.bytes)
 	if e.record.ID != "" {
@@ -291,9 +294,9 @@ func (w *waiting) add(e entry, data func([]byte) []byte) {
 	}
 }
 
-// encode appends an entry to a blob, and what data appends of it. Its fields are varints, and
-// strings behind their lengths.
-func (e *entry) encode(b []byte, data func([]byte) []byte) []byte {
+// encode appends an entry to a blob. Its fields are varints, and strings behind their lengths.
+// Its data is that of its record, or that of a job, which need not be encoded before.
+func (e *entry) encode(b []byte, one *job) []byte {
 	r := &e.record
 	b = binary.AppendUvarint(b, e.seq)
 	b = appendText(b, e.queue)
@@ -307,7 +310,12 @@ func (e *entry) encode(b []byte, data func([]byte) []byte) []byte {
 		b = binary.AppendVarint(b, r.LockUntil.UnixNano())
 	}
 	at := len(b)
-	b = data(append(b, 0, 0, 0, 0))
+	b = append(b, 0, 0, 0, 0)
+	if one == nil {
+		b = append(b, r.Data...)
+	} else {
+		b = one.appendTo(b)
+	}
 	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-dataLength))
 	return b
 }

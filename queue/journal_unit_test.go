@@ -20,7 +20,7 @@ func someEntries() []entry {
 
 func encodeEntries(entries []entry) (blob []byte) {
 	for _, e := range entries {
-		blob = e.encode(blob, func(b []byte) []byte { return append(b, e.record.Data...) })
+		blob = e.encode(blob, nil)
 	}
 	return blob
 }

@@ -27,11 +27,12 @@ const (
 	// sweepEvery is how often it is looked which jobs of the journal are finished.
 	sweepEvery = 5 * time.Second
 
-	// sweepMost bounds the jobs of one sweep; the next one goes on behind them.
-	sweepMost = 100_000
+	// sweepMost is how many jobs a step of a sweep has, one for each time that the markers
+	// are advanced: 20,000 in a second. Of more, a sweep takes longer.
+	sweepMost = 2000
 
 	// sweepBlobs is how many blobs are looked at together.
-	sweepBlobs = 64
+	sweepBlobs = 32
 
 	// lookMost is how many jobs are looked up in one pipeline.
 	lookMost = 500
@@ -60,8 +61,10 @@ type lossGuard struct {
 	done    map[spool.Position]*bitset
 	lost    map[spool.Position]*bitset // reported, and not sent again
 	reader  *spool.Reader
-	swept   time.Time
-	told    string // what was last complained of
+
+	sweeping bool
+	swept    time.Time // when the last sweep began
+	told     string    // what was last complained of
 
 	losses, missing, resent, maybeDone atomic.Int64
 
@@ -90,10 +93,7 @@ func (g *lossGuard) run() {
 	g.adopt()
 	for {
 		g.advance()
-		if time.Since(g.swept) >= sweepEvery {
-			g.complain(g.sweep())
-			g.swept = time.Now()
-		}
+		g.sweep()
 		select {
 		case <-tick.C:
 		case a := <-g.asides:

@@ -14,11 +14,25 @@ import (
 
 // sweep finds out which jobs of the journal are finished, or old enough, and lets go of them:
 // so no more of what is finished can be sent again after a loss than what was finished
-// since the last sweep.
-func (g *lossGuard) sweep() error {
+// since the last sweep. It goes on step by step: Redis is to be at the disposal of others.
+func (g *lossGuard) sweep() {
+	if !g.sweeping {
+		if time.Since(g.swept) < sweepEvery {
+			return
+		}
+		g.beginSweep()
+	}
+	over, err := g.sweepStep()
+	if over || err != nil { // after an error the next one goes on behind what was done
+		g.sweeping = false
+		g.complain(err)
+	}
+}
+
+func (g *lossGuard) beginSweep() {
+	g.sweeping, g.swept = true, time.Now()
 	g.adopt()
 	g.j.flush()
-	began := time.Now()
 	for id, m := range g.marks {
 		if id.owner == g.j.store.OwnName() && !m.set.IsZero() {
 			g.j.marked(m.queue, m.value) // the entry that says so may be let go of
@@ -28,27 +42,32 @@ func (g *lossGuard) sweep() error {
 	for _, at := range g.j.takeTrimmed() {
 		g.forget(at)
 	}
+}
+
+// sweepStep goes on with a sweep, and reports whether it is over.
+func (g *lossGuard) sweepStep() (over bool, err error) {
 	for n := 0; n < sweepMost; {
 		blobs, err := g.reader.Read(sweepBlobs, journalMost)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if len(blobs) == 0 { // begin anew
 			g.reader.Rewind()
-			return nil
+			return true, nil
 		}
-		jobs, err := g.sweepPage(blobs, began)
+		jobs, err := g.sweepPage(blobs)
 		if err != nil {
-			return err
+			return false, err
 		}
 		n += jobs
 	}
-	return nil
+	return false, nil
 }
 
 // sweepPage lets go of the finished jobs of some blobs, and of blobs that are done with or
-// old. Those that were written after a time stay. It returns how many jobs they have.
-func (g *lossGuard) sweepPage(blobs []spool.Entry, before time.Time) (jobs int, err error) {
+// old. Those that were written since the sweep began stay, with what they say of markers. It
+// returns how many jobs they have.
+func (g *lossGuard) sweepPage(blobs []spool.Entry) (jobs int, err error) {
 	counts := make([]int, len(blobs))
 	byMark := map[markID][]checked{}
 	for i, b := range blobs {
@@ -64,7 +83,7 @@ func (g *lossGuard) sweepPage(blobs []spool.Entry, before time.Time) (jobs int, 
 	var free []spool.Position
 	freed := 0
 	for i, b := range blobs {
-		if b.At.Before(before) && (g.expired(b) || counts[i] == g.done[b.Position].count()) {
+		if b.At.Before(g.swept) && (g.expired(b) || counts[i] == g.done[b.Position].count()) {
 			free = append(free, b.Position)
 			freed += counts[i]
 		}
