@@ -1,0 +1,283 @@
+package chaos_test
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/jobspool/jobspool/queue"
+	"github.com/jobspool/jobspool/spool"
+)
+
+// oracle keeps what the children say of each job. Safe for concurrent use.
+type oracle struct {
+	mu        sync.Mutex
+	jobs      map[string]*fate
+	accepted  int
+	processed int // of those that were accepted
+	refused   int
+	longest   time.Duration
+	troubles  []string
+}
+
+// fate is what became of a job.
+type fate struct {
+	sum      string
+	kind     string // the last that its producer said
+	spooled  bool
+	ids      []string
+	runs     int // that asynq itself did not repeat
+	repeated int // by asynq itself: after a worker died with it, or could not say that it was done
+	held     string
+	text     string
+}
+
+func newOracle() *oracle { return &oracle{jobs: map[string]*fate{}} }
+
+func (o *oracle) trouble(text string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.troubleLocked(text)
+}
+
+func (o *oracle) troubleLocked(text string) {
+	if len(o.troubles) < 20 {
+		o.troubles = append(o.troubles, text)
+	}
+}
+
+// note takes what a child said.
+func (o *oracle) note(r report) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f := o.jobs[r.Name]
+	if f == nil && r.Kind != reportTrouble {
+		f = &fate{} // a worker may be heard before the producer
+		o.jobs[r.Name] = f
+	}
+	switch r.Kind {
+	case reportTrouble:
+		o.troubleLocked(r.Text)
+	case reportRan:
+		if f.runs+f.repeated == 0 && f.kind == reportOK {
+			o.processed++
+		}
+		if r.Again > 0 {
+			f.repeated++
+		} else {
+			f.runs++
+		}
+		o.identify(f, r)
+	case reportTry:
+		o.sumUp(f, r)
+		f.kind = cmp.Or(f.kind, reportTry)
+	case reportOK:
+		f.kind, f.spooled = reportOK, r.Where != queue.InRedis.String()
+		o.accepted++
+		if f.runs+f.repeated > 0 {
+			o.processed++
+		}
+		o.identify(f, r)
+		o.longest = max(o.longest, r.Took)
+	default:
+		f.kind, f.text = r.Kind, r.Text
+		o.refused++
+		o.longest = max(o.longest, r.Took)
+	}
+}
+
+// identify notes a job's id and payload.
+func (o *oracle) identify(f *fate, r report) {
+	if !slices.Contains(f.ids, r.ID) {
+		f.ids = append(f.ids, r.ID)
+	}
+	o.sumUp(f, r)
+}
+
+func (o *oracle) sumUp(f *fate, r report) {
+	if f.sum = cmp.Or(f.sum, r.Sum); r.Sum != "" && f.sum != r.Sum {
+		o.troubleLocked("the payload of " + r.Name + " is another one")
+	}
+}
+
+// counts returns how many jobs were accepted, and how many of those a worker ran.
+func (o *oracle) counts() (accepted, processed int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.accepted, o.processed
+}
+
+func (o *oracle) refusals() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.refused
+}
+
+// verdict is a row of the table.
+type verdict struct {
+	Jobs      int           // accepted
+	Spooled   int           // of Jobs: at first
+	Refused   int           // the caller got an error
+	Lost      int           // accepted, and neither run nor in Redis
+	Twice     int           // runs more than one that asynq itself did not repeat
+	Repeated  int           // runs that asynq itself repeated
+	Held      int           // accepted and in Redis, not run: in the hands of a dead worker
+	Longest   time.Duration // Enqueue
+	TwoIDs    int
+	Unwanted  int // refused, and run all the same
+	Troubles  []string
+	lostNames []string
+}
+
+// judge says what became of all jobs. held has the jobs that are in Redis.
+func (o *oracle) judge(held map[string]string) verdict {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	v := verdict{Longest: o.longest, Troubles: slices.Clone(o.troubles)}
+	for name, f := range o.jobs {
+		f.held = held[name]
+		there := f.runs+f.repeated > 0 || f.held != ""
+		v.Twice += max(f.runs-1, 0)
+		v.Repeated += f.repeated
+		if len(f.ids) > 1 {
+			v.TwoIDs++
+		}
+		switch f.kind {
+		case reportOK:
+			v.Jobs++
+			if f.spooled {
+				v.Spooled++
+			}
+			switch {
+			case !there:
+				v.Lost++
+				v.lostNames = append(v.lostNames, fmt.Sprint(name, f.ids))
+			case f.runs+f.repeated == 0:
+				v.Held++
+			}
+		case reportNo:
+			v.Refused++
+			if there {
+				v.Unwanted++
+				v.Troubles = append(v.Troubles, fmt.Sprintf("%s was refused (%s), and ran", name, f.text))
+			}
+		case reportMaybe:
+			v.Refused++
+		case "":
+			v.Troubles = append(v.Troubles, fmt.Sprintf("a worker ran %q, which nobody enqueued", name))
+		}
+	}
+	slices.Sort(v.lostNames)
+	return v
+}
+
+// check fails the test unless every promise was kept.
+func (v verdict) check(tb testing.TB, most allowed) {
+	tb.Helper()
+	if v.Jobs == 0 {
+		tb.Error("no job was accepted: nothing was tested")
+	}
+	if v.Lost > 0 {
+		tb.Errorf("%d of %d jobs are lost, for example %v", v.Lost, v.Jobs, v.lostNames[:min(5, len(v.lostNames))])
+	}
+	if v.Twice > most.twice {
+		tb.Errorf("%d runs too many", v.Twice)
+	}
+	if v.TwoIDs > 0 {
+		tb.Errorf("%d jobs have two ids", v.TwoIDs)
+	}
+	if v.Refused > 0 && !most.refused {
+		tb.Errorf("%d jobs were refused", v.Refused)
+	}
+	if v.Longest > most.wait {
+		tb.Errorf("an Enqueue took %v", v.Longest)
+	}
+	for _, s := range v.Troubles {
+		tb.Error(s)
+	}
+}
+
+// allowed is what a fault may do at most.
+type allowed struct {
+	twice   int
+	refused bool
+	wait    time.Duration // of Enqueue
+}
+
+// inRedis returns the jobs that Redis has, and in which state.
+func inRedis(opt asynq.RedisConnOpt, queues []string) (map[string]string, error) {
+	in := asynq.NewInspector(opt)
+	defer func() { _ = in.Close() }()
+	lists := map[string]func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){
+		"pending": in.ListPendingTasks, "active": in.ListActiveTasks, "scheduled": in.ListScheduledTasks,
+		"retry": in.ListRetryTasks, "archived": in.ListArchivedTasks, "completed": in.ListCompletedTasks,
+	}
+	held := map[string]string{}
+	for _, q := range queues {
+		for state, list := range lists {
+			for page := 1; ; page++ {
+				const size = 1000
+				tasks, err := list(q, asynq.PageSize(size), asynq.Page(page))
+				if err != nil && strings.Contains(err.Error(), "not found") {
+					break // no job of this queue was accepted
+				}
+				if err != nil {
+					return nil, err
+				}
+				for _, task := range tasks {
+					held[nameOf(task.Payload)] = state
+				}
+				if len(tasks) < size {
+					break
+				}
+			}
+		}
+	}
+	return held, nil
+}
+
+// checkFinished fails unless a producer's books balance and nothing is left.
+func checkFinished(tb testing.TB, c *child) {
+	tb.Helper()
+	var f finished
+	if err := json.Unmarshal(c.last.Data, &f); err != nil {
+		tb.Fatalf("a producer did not finish: %v; %v; %s", err, c.err, c.crash)
+	}
+	if f.Drain != "" {
+		tb.Errorf("drain: %s", f.Drain)
+	}
+	st := f.Stats
+	if st.Accepted != st.Sent+st.Spooled {
+		tb.Errorf("accepted %d, sent %d, spooled %d", st.Accepted, st.Sent, st.Spooled)
+	}
+	in := st.Spooled + st.Adopted + st.Retried + st.Resent
+	out := st.Replayed + st.AlreadyThere + st.Superseded + st.Dead + st.Removed + st.Unreadable + int64(st.Pending)
+	if in != out {
+		tb.Errorf("the books: %d in, %d out: %+v", in, out, st)
+	}
+	if st.Superseded+st.Dead+st.Removed+st.Unreadable > 0 || st.Quarantined > 0 || len(st.Bad) > 0 {
+		tb.Errorf("superseded %d, dead %d, removed %d, unreadable %d, quarantined %d, bad %v",
+			st.Superseded, st.Dead, st.Removed, st.Unreadable, st.Quarantined, st.Bad)
+	}
+}
+
+// checkSpool fails unless a SpoolDir that nobody uses is sound and empty.
+func checkSpool(tb testing.TB, dir string) {
+	tb.Helper()
+	reports, err := spool.Verify(dir)
+	if err != nil {
+		tb.Errorf("verify: %v", err)
+	}
+	for _, r := range reports {
+		if r.Pending > 0 || r.Settled[spool.Dead] > 0 || len(r.Problems) > 0 {
+			tb.Errorf("left in the spool: %+v", r)
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package chaos_test
+
+import (
+	"reflect"
+	"testing"
+	"time"
+)
+
+// TestOracle: it sees each way in which a promise can be broken.
+func TestOracle(t *testing.T) {
+	try := func(name string) report { return report{Kind: reportTry, Name: name, Sum: "sum"} }
+	ok := func(name string) report {
+		return report{Kind: reportOK, Name: name, ID: "id-" + name, Where: "spool", Took: time.Second}
+	}
+	ran := func(name string) report {
+		return report{Kind: reportRan, Name: name, ID: "id-" + name, Sum: "sum"}
+	}
+	with := func(r report, change func(*report)) report {
+		change(&r)
+		return r
+	}
+	for name, c := range map[string]struct {
+		said []report
+		held map[string]string
+		want verdict // but for Longest
+	}{
+		"run":            {said: []report{try("p-1"), ok("p-1"), ran("p-1")}, want: verdict{Jobs: 1, Spooled: 1}},
+		"run before":     {said: []report{ran("p-1"), try("p-1"), ok("p-1")}, want: verdict{Jobs: 1, Spooled: 1}},
+		"in Redis":       {said: []report{try("p-1"), ok("p-1")}, held: map[string]string{"p-1": "active"}, want: verdict{Jobs: 1, Spooled: 1, Held: 1}},
+		"lost":           {said: []report{try("p-1"), ok("p-1")}, want: verdict{Jobs: 1, Spooled: 1, Lost: 1, lostNames: []string{"p-1[id-p-1]"}}},
+		"twice":          {said: []report{try("p-1"), ok("p-1"), ran("p-1"), ran("p-1")}, want: verdict{Jobs: 1, Spooled: 1, Twice: 1}},
+		"asynq repeated": {said: []report{try("p-1"), ok("p-1"), ran("p-1"), with(ran("p-1"), func(r *report) { r.Again = 1 })}, want: verdict{Jobs: 1, Spooled: 1, Repeated: 1}},
+		"two ids":        {said: []report{try("p-1"), ok("p-1"), ran("p-1"), with(ran("p-1"), func(r *report) { r.ID, r.Again = "other", 1 })}, want: verdict{Jobs: 1, Spooled: 1, Repeated: 1, TwoIDs: 1}},
+		"changed":        {said: []report{try("p-1"), ok("p-1"), with(ran("p-1"), func(r *report) { r.Sum = "another" })}, want: verdict{Jobs: 1, Spooled: 1, Troubles: []string{"the payload of p-1 is another one"}}},
+		"unknown":        {said: []report{ran("p-1")}, want: verdict{Troubles: []string{`a worker ran "p-1", which nobody enqueued`}}},
+		"refused":        {said: []report{try("p-1"), {Kind: reportNo, Name: "p-1", Text: "full"}}, want: verdict{Refused: 1}},
+		"refused, ran":   {said: []report{try("p-1"), {Kind: reportNo, Name: "p-1", Text: "full"}, ran("p-1")}, want: verdict{Refused: 1, Unwanted: 1, Troubles: []string{"p-1 was refused (full), and ran"}}},
+		"nobody knows":   {said: []report{try("p-1"), {Kind: reportMaybe, Name: "p-1"}, ran("p-1")}, want: verdict{Refused: 1}},
+		"killed in call": {said: []report{try("p-1")}, want: verdict{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOracle()
+			for _, r := range c.said {
+				o.note(r)
+			}
+			got := o.judge(c.held)
+			got.Longest = 0
+			if len(got.Troubles) == 0 {
+				got.Troubles = nil
+			}
+			if !reflect.DeepEqual(got, c.want) {
+				t.Errorf("%+v, want %+v", got, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,112 @@
+package chaos_test
+
+import (
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var soakFlag = flag.Duration("soak", 0, "how long TestSoak takes; 0: it is left out")
+
+// TestSoak has faults by chance for long at 2,000 jobs per second, and looks whether a
+// producer that lives through all of it grows.
+func TestSoak(t *testing.T) {
+	if *soakFlag == 0 {
+		t.Skip("-soak says for how long")
+	}
+	w := newWorld(t, shape{producers: 3, callers: 8, pace: 12 * time.Millisecond, window: 2 * time.Minute})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.troubles4(*soakFlag)
+	}()
+	pid := w.everyone()[0].cmd.Process.Pid
+	var samples []sample
+	for began, over := time.Now(), false; !over; {
+		select {
+		case <-done:
+			over = true
+		case <-time.After(*soakFlag / 60):
+			s := w.sample(pid)
+			samples = append(samples, s)
+			accepted, processed := w.counts()
+			t.Logf("%8v %v, %d accepted, %d processed", time.Since(began).Round(time.Second), s, accepted, processed)
+		}
+	}
+	v := w.finish()
+	v.check(t, allowed{wait: usualWait + 2*length()})
+	t.Logf("%+v", v)
+	checkFlat(t, samples)
+}
+
+// sample is what a producer takes up.
+type sample struct {
+	memory  int64 // resident bytes
+	threads int64
+	files   int64
+	disk    int64 // bytes of the files in SpoolDir
+}
+
+func (s sample) String() string {
+	return fmt.Sprintf("memory %d MiB, %d threads, %d files open, disk %d kiB", s.memory>>20, s.threads, s.files, s.disk>>10)
+}
+
+func (w *world) sample(pid int) (s sample) {
+	w.Helper()
+	proc := fmt.Sprintf("/proc/%d/", pid)
+	status, err := os.ReadFile(proc + "status")
+	w.must(err)
+	for line := range strings.Lines(string(status)) {
+		name, value, _ := strings.Cut(line, ":")
+		n, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		switch name {
+		case "VmRSS":
+			s.memory = n << 10
+		case "Threads":
+			s.threads = n
+		}
+	}
+	files, err := os.ReadDir(proc + "fd")
+	w.must(err)
+	s.files = int64(len(files))
+	_ = filepath.WalkDir(w.dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // it is gone by now
+		}
+		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
+			s.disk += info.Size()
+		}
+		return nil
+	})
+	return s
+}
+
+// checkFlat fails if the last half has more than the first, by more than what outages make.
+func checkFlat(t *testing.T, samples []sample) {
+	t.Helper()
+	half := len(samples) / 2
+	for name, of := range map[string]func(sample) int64{
+		"memory":  func(s sample) int64 { return s.memory - 32<<20 },
+		"threads": func(s sample) int64 { return s.threads - 8 },
+		"files":   func(s sample) int64 { return s.files - 16 },
+		"disk":    func(s sample) int64 { return s.disk - 64<<20 },
+	} {
+		before, after := most(samples[:half], of), most(samples[half:], of)
+		if after > 0 && after > before+before/4 && after > before {
+			t.Errorf("%s grows: at most %d over the usual in the first half, %d in the second", name, before, after)
+		}
+	}
+}
+
+func most(samples []sample, of func(sample) int64) (n int64) {
+	for _, s := range samples {
+		n = max(n, of(s))
+	}
+	return n
+}
