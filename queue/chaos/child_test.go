@@ -82,14 +82,14 @@ type child struct {
 	crash string        // what it said on stderr; after ended
 }
 
-// startChild runs the test binary again in a role. It ends with the test at the latest.
-func startChild(tb testing.TB, o *oracle, role string, setup any) *child {
+// startChild runs a test binary in a role. It ends with the test at the latest.
+func startChild(tb testing.TB, o *oracle, binary, role string, setup any) *child {
 	tb.Helper()
 	text, err := json.Marshal(setup)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.Command(binary)
 	cmd.Env = append(os.Environ(), roleEnv+"="+role, setupEnv+"="+string(text))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, err := cmd.StdinPipe()

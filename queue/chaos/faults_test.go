@@ -49,6 +49,7 @@ func faults() []fault {
 	all := append(redisFaults(), networkFaults()...)
 	all = append(all, processFaults()...)
 	all = append(all, fleetFaults()...)
+	all = append(all, clockFaults()...)
 	return append(all, diskFaults()...)
 }
 

@@ -23,12 +23,10 @@ import (
 
 const roleProducer = "producer"
 
-// Orders to a producer. It begins with orderProduce.
+// Orders to a producer.
 const (
-	orderProduce = "produce"
-	orderPause   = "pause"
-	orderFinish  = "finish" // drain, close, report, and end
-	orderDrain   = "drain"  // and go on
+	orderFinish = "finish" // drain, close, report, and end
+	orderDrain  = "drain"  // and go on
 )
 
 // producerSetup is what a producer is to do.
@@ -76,10 +74,9 @@ type finished struct {
 
 // producer is the child's side.
 type producer struct {
-	setup  producerSetup
-	p      *queue.Producer
-	paused atomic.Bool
-	next   atomic.Int64
+	setup producerSetup
+	p     *queue.Producer
+	next  atomic.Int64
 }
 
 func produce() error {
@@ -108,14 +105,15 @@ func produce() error {
 	}
 	orders := bufio.NewScanner(os.Stdin)
 	for orders.Scan() {
-		switch orders.Text() {
-		case orderPause, orderProduce:
-			c.paused.Store(orders.Text() == orderPause)
-		case orderDrain:
+		order := orders.Text()
+		switch {
+		case strings.HasPrefix(order, orderStep):
+			stepBy(order)
+		case order == orderDrain:
 			if err := c.drain(); err != nil {
 				say(report{Kind: reportTrouble, Text: "drain: " + err.Error()})
 			}
-		case orderFinish:
+		case order == orderFinish:
 			close(stop)
 			callers.Wait()
 			return c.finish()
@@ -152,11 +150,9 @@ func (c *producer) call(rng *rand.Rand, stop <-chan struct{}) {
 			return
 		case <-time.After(c.setup.Pace/2 + time.Duration(rng.Int64N(int64(c.setup.Pace)))):
 		}
-		switch {
-		case c.paused.Load():
-		case rng.IntN(20) == 0:
+		if rng.IntN(20) == 0 {
 			c.batch(rng)
-		default:
+		} else {
 			c.one(rng)
 		}
 	}

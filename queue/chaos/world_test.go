@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -62,6 +63,7 @@ type shape struct {
 	pace       time.Duration // of each caller; 0: 20 ms
 	disk       *disk         // that SpoolDir is on; nil: the one of all tests
 	spoolBytes int64         // 0: the default
+	steppable  bool          // the producers' clocks
 }
 
 // world is one Redis, with producers and workers, each a process of its own, and an oracle.
@@ -175,7 +177,13 @@ func (w *world) newProducer(callers int) *child {
 	w.started++
 	number := w.started
 	w.staffing.Unlock()
-	return startChild(w, w.oracle, roleProducer, producerSetup{
+	binary := os.Args[0]
+	if w.shape.steppable {
+		var err error
+		binary, err = steppable()
+		w.must(err)
+	}
+	return startChild(w, w.oracle, binary, roleProducer, producerSetup{
 		Name: fmt.Sprintf("p%d", number), Redis: w.redis, SpoolDir: w.dir, Target: "chaos", Queues: w.queues,
 		Callers: callers, Pace: orDefault(w.shape.pace, 20*time.Millisecond), Seed: w.seed + uint64(number),
 		Window: orDefault(w.shape.window, time.Hour),
@@ -194,7 +202,7 @@ func (w *world) retireProducers() []*child {
 
 func (w *world) startWorker() {
 	w.Helper()
-	c := startChild(w, w.oracle, roleWorker, workerSetup{Redis: w.direct, Queues: w.queues})
+	c := startChild(w, w.oracle, os.Args[0], roleWorker, workerSetup{Redis: w.direct, Queues: w.queues})
 	w.staffing.Lock()
 	defer w.staffing.Unlock()
 	w.workers = append(w.workers, c)
