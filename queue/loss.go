@@ -121,7 +121,7 @@ func (g *lossGuard) last() {
 }
 
 func (g *lossGuard) complain(err error) {
-	if err == nil && g.losing() {
+	if err == nil && g.troubled() {
 		return // it is said again only when that is over
 	}
 	text := ""
@@ -132,6 +132,16 @@ func (g *lossGuard) complain(err error) {
 		g.p.cfg.Logger.Warn("queue: jobs that Redis has lost cannot be found out, or not be sent again", "err", err)
 	}
 	g.told = text
+}
+
+// troubled reports whether a loss goes on, or a marker could not be set.
+func (g *lossGuard) troubled() bool {
+	for _, m := range g.marks {
+		if m.failing || m.found != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // advance brings the markers up to date of queues that have had traffic.
@@ -165,6 +175,7 @@ func (g *lossGuard) advanceTo(m *mark, seq uint64) {
 	ctx, cancel := context.WithTimeout(g.ctx, markTimeout)
 	defer cancel()
 	lost, err := m.advance(ctx, g.p.sender, seq, time.Now())
+	m.failing = err != nil
 	switch {
 	case lost:
 		g.complain(errors.Join(err, g.recover(m)))
