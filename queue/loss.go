@@ -58,6 +58,7 @@ type lossGuard struct {
 
 	marks   map[markID]*mark
 	targets map[markID]uint64 // of adopted journals: the last entry of each queue
+	unread  bool              // journals were adopted, and not all could be read yet
 	done    map[spool.Position]*bitset
 	lost    map[spool.Position]*bitset // reported, and not sent again
 	reader  *spool.Reader
