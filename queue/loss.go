@@ -200,6 +200,7 @@ func (g *lossGuard) recover(m *mark) error {
 	if !known {
 		m.until = g.latest(m)
 	}
+	g.p.sender.forget() // the queues' registrations may be lost, too
 	g.j.flush()
 	err := g.eachPage(func(blobs []spool.Entry) error { return g.recoverPage(m, blobs) })
 	if err != nil {
@@ -207,7 +208,6 @@ func (g *lossGuard) recover(m *mark) error {
 	}
 	g.lastLoss.Store(time.Now().UnixNano())
 	g.losses.Add(1)
-	g.p.sender.forget() // the queues' registrations may be lost, too
 	g.p.cfg.Logger.Warn("queue: Redis has lost jobs that it had acknowledged", "queue", m.queue, "target", g.p.cfg.Target,
 		"missing", m.missing, "sent_again", m.resent)
 	m.accept()
