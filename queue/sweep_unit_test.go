@@ -189,7 +189,9 @@ func TestAdoptingIsTriedAgain(t *testing.T) {
 func TestWhatIsTrimmedIsForgotten(t *testing.T) {
 	t.Parallel()
 	k := newHandTrial(t, Config{GuardBytes: 2 << 20})
+	k.g.j.writing.Lock() // both go to one blob
 	ids := k.enqueue(t, 2, 10)
+	k.g.j.writing.Unlock()
 	k.g.j.flush()
 	k.advance()
 	k.done(t, ids[0])
