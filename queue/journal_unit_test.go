@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"log/slog"
 	"reflect"
 	"testing"
 	"time"
@@ -80,4 +81,111 @@ func FuzzReadEntries(f *testing.F) {
 			t.Errorf("%d jobs in %d entries: %v, %v", n, len(entries), countErr, err)
 		}
 	})
+}
+
+// newJournal returns a journal without a guard.
+func newJournal(t *testing.T) *journal {
+	t.Helper()
+	j, err := openJournal(Config{SpoolDir: t.TempDir(), Target: "t", Guard: time.Minute, GuardBytes: DefaultGuardBytes, Logger: slog.New(slog.DiscardHandler)})
+	check(t, err)
+	t.Cleanup(func() { check(t, j.close()) })
+	return j
+}
+
+func someJob(queue string, size int) job {
+	return job{ID: "id", Queue: queue, Type: "t", Payload: make([]byte, size), At: time.Unix(1_700_000_000, 0)}
+}
+
+// TestTheFirstEntryOfAQueue asks for a marker, once.
+func TestTheFirstEntryOfAQueue(t *testing.T) {
+	t.Parallel()
+	j := newJournal(t)
+	for _, c := range []struct {
+		queue string
+		fresh int
+	}{{"a", 1}, {"a", 0}, {"b", 1}, {"a", 0}, {"b", 0}} {
+		if j.add(someJob(c.queue, 10)); len(j.fresh) != c.fresh {
+			t.Errorf("queue %s: asked for %d markers, want %d", c.queue, len(j.fresh), c.fresh)
+		}
+		select {
+		case <-j.fresh:
+		default:
+		}
+	}
+}
+
+// TestAnEntryIsWrittenSoon: what the process had acknowledged a moment before it was killed is
+// on disk.
+func TestAnEntryIsWrittenSoon(t *testing.T) {
+	t.Parallel()
+	j := newJournal(t)
+	quick(t, 100*time.Millisecond, func() {
+		before := j.jobs.Load()
+		j.add(someJob("q", 10))
+		soon(t, "it is written", func() bool { return j.jobs.Load() > before })
+	})
+	if n := j.store.Stats().Pending; n == 0 {
+		t.Error("there are no blobs")
+	}
+}
+
+// TestBlobsAreSmall, but for one large job, and are written together up to a limit.
+func TestBlobsAreSmall(t *testing.T) {
+	t.Parallel()
+	var w waiting
+	for i := range uint64(100) {
+		one := someJob("q", 1000)
+		w.add(entry{seq: i, queue: "q", record: spool.Record{ID: "id", At: one.At}}, &one)
+	}
+	jobs, end := 0, 0
+	for i, b := range w.blobs {
+		if b.begin != end || b.end-b.begin > journalBlob+2000 || i < len(w.blobs)-1 && b.end-b.begin < journalBlob {
+			t.Errorf("blob %d is from %d to %d, behind %d", i, b.begin, b.end, end)
+		}
+		n, err := countEntries(w.bytes[b.begin:b.end])
+		if err != nil || n != b.jobs {
+			t.Errorf("blob %d has %d jobs, %v; want %d", i, n, err, b.jobs)
+		}
+		jobs, end = jobs+b.jobs, b.end
+	}
+	if jobs != 100 || end != len(w.bytes) || len(w.blobs) < 6 {
+		t.Errorf("%d jobs, %d of %d bytes, %d blobs", jobs, end, len(w.bytes), len(w.blobs))
+	}
+	for _, c := range []struct {
+		sizes []int
+		want  int
+	}{
+		{[]int{1}, 1},
+		{[]int{1, 2, 3}, 3},
+		{[]int{journalMost / 2, journalMost / 2, 1}, 2},
+		{[]int{journalMost / 2, journalMost, 1}, 1},
+		{[]int{3 * journalMost, 1}, 1},
+	} {
+		var blobs []waitingBlob
+		at := 1000
+		for _, size := range c.sizes {
+			blobs = append(blobs, waitingBlob{begin: at, end: at + size})
+			at += size
+		}
+		if n := firstBlobs(blobs); n != c.want {
+			t.Errorf("%v: the first %d, want %d", c.sizes, n, c.want)
+		}
+	}
+}
+
+// TestMoreWaitsThanTheSpoolTakesAtOnce, as after a disk has not answered for long.
+func TestMoreWaitsThanTheSpoolTakesAtOnce(t *testing.T) {
+	t.Parallel()
+	j := newJournal(t)
+	const jobs = 72
+	one := someJob("q", 1<<20)
+	j.writing.Lock()
+	for range jobs {
+		j.add(one)
+	}
+	j.writing.Unlock()
+	j.flush()
+	if n, skipped := j.jobs.Load(), j.skipped.Load(); n != jobs || skipped != 0 {
+		t.Errorf("%d jobs in the journal and %d skipped, of %d", n, skipped, jobs)
+	}
 }

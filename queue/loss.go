@@ -58,6 +58,7 @@ type lossGuard struct {
 
 	marks   map[markID]*mark
 	targets map[markID]uint64 // of adopted journals: the last entry of each queue
+	unread  bool              // journals were adopted, and not all could be read yet
 	done    map[spool.Position]*bitset
 	lost    map[spool.Position]*bitset // reported, and not sent again
 	reader  *spool.Reader
@@ -121,7 +122,7 @@ func (g *lossGuard) last() {
 }
 
 func (g *lossGuard) complain(err error) {
-	if err == nil && g.losing() {
+	if err == nil && g.troubled() {
 		return // it is said again only when that is over
 	}
 	text := ""
@@ -132,6 +133,16 @@ func (g *lossGuard) complain(err error) {
 		g.p.cfg.Logger.Warn("queue: jobs that Redis has lost cannot be found out, or not be sent again", "err", err)
 	}
 	g.told = text
+}
+
+// troubled reports whether a loss goes on, or a marker could not be set.
+func (g *lossGuard) troubled() bool {
+	for _, m := range g.marks {
+		if m.failing || m.found != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // advance brings the markers up to date of queues that have had traffic.
@@ -165,6 +176,7 @@ func (g *lossGuard) advanceTo(m *mark, seq uint64) {
 	ctx, cancel := context.WithTimeout(g.ctx, markTimeout)
 	defer cancel()
 	lost, err := m.advance(ctx, g.p.sender, seq, time.Now())
+	m.failing = err != nil
 	switch {
 	case lost:
 		g.complain(errors.Join(err, g.recover(m)))
@@ -188,6 +200,7 @@ func (g *lossGuard) recover(m *mark) error {
 	if !known {
 		m.until = g.latest(m)
 	}
+	g.p.sender.forget() // the queues' registrations may be lost, too
 	g.j.flush()
 	err := g.eachPage(func(blobs []spool.Entry) error { return g.recoverPage(m, blobs) })
 	if err != nil {
@@ -195,7 +208,6 @@ func (g *lossGuard) recover(m *mark) error {
 	}
 	g.lastLoss.Store(time.Now().UnixNano())
 	g.losses.Add(1)
-	g.p.sender.forget() // the queues' registrations may be lost, too
 	g.p.cfg.Logger.Warn("queue: Redis has lost jobs that it had acknowledged", "queue", m.queue, "target", g.p.cfg.Target,
 		"missing", m.missing, "sent_again", m.resent)
 	m.accept()

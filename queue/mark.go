@@ -47,6 +47,7 @@ type mark struct {
 	possible []string // what it can be in Redis now; "" is none
 	set      time.Time
 	found    *uint64 // a loss goes on: the value that Redis went back to
+	failing  bool    // the last try to set it failed
 
 	// atLeast is what a dead process had set it to: it has that value or a higher one,
 	// unless Redis lost something. Nobody knows which as long as possible is nil.
@@ -109,7 +110,8 @@ func (m *mark) swap(ctx context.Context, server redis.UniversalClient, value str
 	case err != nil:
 		return false, err
 	case !set:
-		return true, m.lose(was)
+		err := m.lose(was)
+		return err == nil, err
 	}
 	m.possible = []string{value}
 	return false, nil

@@ -3,7 +3,6 @@ package queue
 import (
 	"cmp"
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -178,11 +177,11 @@ func (g *lossGuard) adopt() {
 	if err != nil {
 		g.complain(err)
 	}
-	if n == 0 {
+	if g.unread = g.unread || n > 0; !g.unread {
 		return
 	}
-	marked := map[markID]uint64{} // the highest value that a marker is known to have had
-	known := map[string]bool{g.j.store.OwnName(): true}
+	a := adopted{marked: map[markID]uint64{}, last: map[markID]uint64{}}
+	known := map[string]bool{}
 	for id := range g.targets {
 		known[id.owner] = true
 	}
@@ -192,36 +191,51 @@ func (g *lossGuard) adopt() {
 			owner := b.Position.Owner()
 			switch {
 			case owner == g.j.store.OwnName():
-			case time.Since(b.At) > g.keep: // by now the markers may have expired, which is no loss
+			case !known[owner] && time.Since(b.At) > g.keep: // by now the markers may have expired, which is no loss
 				old = append(old, b.Position)
 			default:
-				g.adoptBlob(b, marked, known[owner])
+				a.add(b, known[owner])
 			}
 		}
 		return nil
 	})
-	g.complain(errors.Join(err, g.j.release(old, 0)))
-	for id := range g.targets {
+	if err != nil { // it is read again by the next sweep
+		g.complain(err)
+		return
+	}
+	g.unread = false
+	if err := g.j.release(old, 0); err != nil {
+		g.complain(err)
+	}
+	g.j.jobs.Add(a.jobs)
+	for id, seq := range a.last {
+		g.targets[id] = max(g.targets[id], seq)
 		if g.marks[id] == nil {
 			m := newMark(id.owner, id.queue, g.markKeep())
-			m.atLeast, m.possible = marked[id], nil
+			m.atLeast, m.possible = a.marked[id], nil
 			g.marks[id] = m
 		}
 	}
 }
 
-// adoptBlob takes over a blob of a dead process, whose journal may be known, as far as it can
-// be read.
-func (g *lossGuard) adoptBlob(b spool.Entry, marked map[markID]uint64, known bool) {
+// adopted is what was read in the journals of dead processes.
+type adopted struct {
+	jobs   int64             // that were not known
+	marked map[markID]uint64 // the highest value that a marker is known to have had
+	last   map[markID]uint64 // entry
+}
+
+// add adds a blob of a process, whose journal may be known, as far as it can be read.
+func (a *adopted) add(b spool.Entry, known bool) {
 	_ = readEntries(b.Data, func(e entry) error {
 		id := markID{b.Position.Owner(), e.queue}
 		switch {
 		case e.record.ID == "":
-			marked[id] = max(marked[id], e.seq)
+			a.marked[id] = max(a.marked[id], e.seq)
 		case !known:
-			g.j.jobs.Add(1)
+			a.jobs++
 		}
-		g.targets[id] = max(g.targets[id], e.seq)
+		a.last[id] = max(a.last[id], e.seq)
 		return nil
 	})
 }

@@ -1,0 +1,178 @@
+package queue
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/jobspool/jobspool/queue/internal/compose"
+)
+
+const cannot = "cannot be found out"
+
+// TestWhatComesAfterALossIsNotSuspect: jobs that are enqueued and done while a loss goes on do
+// not run again.
+func TestWhatComesAfterALossIsNotSuspect(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	ids := k.enqueue(t, 3, 10)
+	k.advance()
+	k.lose(t)
+	undo := k.spoil(t, ids[0])
+	k.advance()
+	k.wantLost(t, 0, 0)
+	k.done(t, k.enqueue(t, 2, 10)...)
+	k.advance()
+	undo()
+	k.advance()
+	k.wantLost(t, 1, 3)
+	k.wantPending(t, ids)
+}
+
+// TestALossIsTriedAgainLater, not with each tick.
+func TestALossIsTriedAgainLater(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	ids := k.enqueue(t, 3, 10)
+	k.advance()
+	k.lose(t)
+	undo := k.spoil(t, ids[0])
+	k.advance()
+	undo()
+	k.mark().tried = time.Now().Add(time.Minute) // so that the test may take its time
+	k.g.advance()
+	k.wantLost(t, 0, 0)
+	k.mark().tried = time.Now().Add(-recoverAgain)
+	k.g.advance()
+	k.wantLost(t, 1, 3)
+}
+
+// TestALossIsComplainedOfOnce as long as the trouble lasts, and again when it is back.
+func TestALossIsComplainedOfOnce(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	ids := k.enqueue(t, 3, 10)
+	k.advance()
+	for n := 1; n <= 2; n++ {
+		k.lose(t)
+		undo := k.spoil(t, ids[0])
+		for range 5 {
+			k.advance()
+			k.sweep()
+		}
+		if said := k.said.all(cannot); len(said) != n {
+			t.Errorf("%d lines, want %d: %q", len(said), n, said)
+		}
+		undo()
+		k.advance()
+		k.wantLost(t, int64(n), int64(3*n))
+		k.wantPending(t, ids)
+		k.advance()
+	}
+}
+
+// TestAMarkerThatCannotBeSetIsComplainedOfOnce, whatever becomes of others.
+func TestAMarkerThatCannotBeSetIsComplainedOfOnce(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	for n := 1; n <= 2; n++ {
+		k.enqueue(t, 1, 10)
+		k.advance()
+		if k.mark().value != k.g.latest(k.mark()) {
+			t.Fatal("the marker is not set")
+		}
+		k.sweep()
+		was := k.rdb.Get(t.Context(), k.mark().key()).Val()
+		check(t, k.rdb.Del(t.Context(), k.mark().key()).Err())
+		check(t, k.rdb.SAdd(t.Context(), k.mark().key(), "no string").Err())
+		_, err := k.Enqueue(asynq.NewTask("t", nil), asynq.Queue("other"))
+		check(t, err)
+		k.enqueue(t, 1, 10)
+		for range 5 {
+			k.advance()
+			k.sweep()
+		}
+		if said := k.said.all(cannot); len(said) != n {
+			t.Errorf("%d lines, want %d: %q", len(said), n, said)
+		}
+		check(t, k.rdb.Set(t.Context(), k.mark().key(), was, 0).Err())
+	}
+	k.advance()
+	k.wantLost(t, 0, 0)
+}
+
+// TestTheGuardSaysNothingOfAnOutage, of which others do.
+func TestTheGuardSaysNothingOfAnOutage(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	k.enqueue(t, 3, 10)
+	check(t, k.r.Kill())
+	k.enqueue(t, 3, 10)
+	soon(t, "the outage is known", func() bool { return k.breakers.stops("default") })
+	for range 3 {
+		k.advance()
+		k.sweep()
+	}
+	if said := k.said.all(cannot); len(said) > 0 {
+		t.Errorf("%q", said)
+	}
+}
+
+// TestALossLargerThanTheSpool: what fits in is sent again, and the rest when there is room.
+func TestALossLargerThanTheSpool(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{Spool: SpoolConfig{MaxBytes: 1 << 20, MinFreeBytes: -1}})
+	ids := k.enqueue(t, 20, 200_000) // of which a page of the journal has more than there is room for
+	k.advance()
+	k.lose(t)
+	soon(t, "all are sent again", func() bool {
+		k.advance()
+		return k.Stats().Losses > 0
+	})
+	k.wantLost(t, 1, 20)
+	k.wantPending(t, ids)
+}
+
+// TestAQueueIsRegisteredAgain before what it has lost is sent again.
+func TestAQueueIsRegisteredAgain(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	ids := k.enqueue(t, 20, 100_000) // several pages
+	k.advance()
+	k.lose(t)
+	undo := k.spoil(t, ids[19])
+	k.advance()
+	if st := k.Stats(); st.Resent == 0 || st.Losses != 0 {
+		t.Fatalf("the test shows nothing: %+v", st)
+	}
+	check(t, k.Drain(t.Context()))
+	if !k.rdb.SIsMember(t.Context(), "asynq:queues", "default").Val() {
+		t.Error("there are jobs in a queue that is not registered")
+	}
+	undo()
+	k.advance()
+	k.wantLost(t, 1, 20)
+	k.wantPending(t, ids)
+}
+
+// TestTheFirstMarkerComesAtOnce: jobs that are lost before it, of a process that dies then,
+// nobody would miss.
+func TestTheFirstMarkerComesAtOnce(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	p, err := New(Config{Redis: asynq.RedisClientOpt{Addr: k.r.Addr()}, Target: "t", SpoolDir: t.TempDir(), Guard: time.Minute})
+	check(t, err)
+	defer func() { check(t, p.Close()) }()
+	n := 0
+	quick(t, 9*markEvery/2, func() { // with each tick one would take nine of them
+		for range 10 {
+			n++
+			name := "queue-" + string(rune('a'+n/10)) + string(rune('a'+n%10))
+			_, err := p.Enqueue(asynq.NewTask("t", nil), asynq.Queue(name))
+			check(t, err)
+			key := compose.QueuePrefix(name) + "spool:mark:" + p.journal.store.OwnName()
+			soon(t, "there is a marker", func() bool { return k.rdb.Exists(t.Context(), key).Val() == 1 })
+		}
+	})
+}
