@@ -168,7 +168,7 @@ func (c *common) add(queue, typename string) {
 
 // beginSpool tells the Observer that jobs are being written to the spool: as a part of an
 // operation, or by themselves if parent is nil.
-func (p *Producer) beginSpool(ctx context.Context, parent *observed, jobs ...*job) *observed {
+func (p *Producer) beginSpool(ctx context.Context, parent *observed, jobs ...*job) *observed { //nolint:contextcheck // the parent's is ctx with what Begin added
 	if p.cfg.Observer == nil || len(jobs) == 0 {
 		return nil
 	}

@@ -151,7 +151,7 @@ func nothing(context.Context, *asynq.Task) error { return nil }
 func attrs(s sdk.ReadOnlySpan) map[string]string {
 	m := map[string]string{}
 	for _, a := range s.Attributes() {
-		m[string(a.Key)] = a.Value.Emit()
+		m[string(a.Key)] = a.Value.String()
 	}
 	return m
 }
@@ -445,4 +445,3 @@ func TestSpooled(t *testing.T) {
 		t.Error("a task without headers was spooled")
 	}
 }
-
