@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/hibiken/asynq"
 
@@ -61,24 +62,26 @@ func (e *BatchError) Unwrap() []error {
 //
 // opts hold for all tasks, after those of each.
 func (p *Producer) EnqueueBatch(ctx context.Context, tasks []*asynq.Task, opts ...asynq.Option) ([]*asynq.TaskInfo, error) {
-	var n notes
-	infos, err := p.enqueueBatch(ctx, tasks, opts, &n)
-	p.deliver(n)
+	b := &batchCall{p: p}
+	infos, err := b.enqueue(ctx, tasks, opts)
+	b.end(ctx, len(tasks), err)
+	p.deliver(b.notes)
 	return infos, err
 }
 
-func (p *Producer) enqueueBatch(ctx context.Context, tasks []*asynq.Task, opts []asynq.Option, n *notes) ([]*asynq.TaskInfo, error) {
-	p.running.RLock()
-	defer p.running.RUnlock()
+func (b *batchCall) enqueue(ctx context.Context, tasks []*asynq.Task, opts []asynq.Option) ([]*asynq.TaskInfo, error) {
+	b.p.running.RLock()
+	defer b.p.running.RUnlock()
 	own, err := intake.ReadOptions(opts) // first: it reports Nowhere
-	if aerr := p.accepts(ctx); aerr != nil {
+	if aerr := b.p.accepts(ctx); aerr != nil {
 		return nil, aerr
 	}
 	if err != nil {
 		return nil, err
 	}
-	b := &batchCall{p: p, own: own, notes: n, tasks: make([]batchTask, len(tasks))}
+	b.own, b.at, b.tasks = own, time.Now(), make([]batchTask, len(tasks))
 	b.compose(ctx, tasks, opts)
+	b.begin(ctx)
 	for from := 0; from < len(b.tasks); {
 		to := b.chunk(from)
 		b.send(ctx, b.tasks[from:to])
@@ -92,8 +95,11 @@ func (p *Producer) enqueueBatch(ctx context.Context, tasks []*asynq.Task, opts [
 type batchCall struct {
 	p     *Producer
 	own   ownOptions
-	notes *notes
+	at    time.Time
 	tasks []batchTask
+	worst Where // the last of the places in which a task is
+	op    *observed
+	notes notes
 }
 
 // batchTask is one task of a batch. It is done when it is somewhere or has an error.
@@ -182,7 +188,7 @@ func (b *batchCall) send(ctx context.Context, tasks []batchTask) {
 		t.redisErr, t.stopped = r.err, passes[i].of(r.err)
 		if !told[t.stopped] {
 			told[t.stopped] = true
-			b.p.failed(passes[i], hasty(attemptCtx, r.err, shortened), r.err, b.notes)
+			b.p.failed(passes[i], hasty(attemptCtx, r.err, shortened), r.err, &b.notes)
 		}
 	}
 }
@@ -203,26 +209,35 @@ func (b *batchCall) shelve(ctx context.Context, tasks []batchTask) {
 			left = append(left, t)
 		}
 	}
-	for len(left) > 0 {
-		records := make([]spool.Record, len(left))
-		for i, t := range left {
+	op := b.beginSpool(ctx, left)
+	left, err := b.append(left)
+	b.p.end(op, err)
+	for _, t := range left {
+		if err != nil {
+			t.err = bothFailed(*t.job, because(b.own, t.redisErr, t.stopped), err)
+			continue
+		}
+		t.where = t.job.where()
+		b.p.shelved(*t.job, t.stopped, &b.notes)
+	}
+}
+
+// append writes tasks to the spool, but for those whose twin it holds: they get their error.
+// It returns the others.
+func (b *batchCall) append(tasks []*batchTask) ([]*batchTask, error) {
+	for len(tasks) > 0 {
+		records := make([]spool.Record, len(tasks))
+		for i, t := range tasks {
 			records[i] = t.job.record()
 		}
 		err := b.p.spool.Append(records...)
-		if twins := (*spool.TwinsError)(nil); errors.As(err, &twins) {
-			left = withoutTwins(left, twins.Errs)
-			continue
+		twins := (*spool.TwinsError)(nil)
+		if !errors.As(err, &twins) {
+			return tasks, err
 		}
-		for _, t := range left {
-			if err != nil {
-				t.err = bothFailed(*t.job, because(b.own, t.redisErr, t.stopped), err)
-				continue
-			}
-			t.where = t.job.where()
-			b.p.shelved(*t.job, t.stopped, b.notes)
-		}
-		return
+		tasks = withoutTwins(tasks, twins.Errs)
 	}
+	return nil, nil
 }
 
 // withoutTwins gives those tasks their error whose twin the spool holds, and returns the
@@ -239,7 +254,7 @@ func withoutTwins(tasks []*batchTask, errs []error) (rest []*batchTask) {
 func (b *batchCall) answer() ([]*asynq.TaskInfo, error) {
 	infos := make([]*asynq.TaskInfo, len(b.tasks))
 	errs := make([]error, len(b.tasks))
-	failed, worst := false, Nowhere
+	failed := false
 	for i := range b.tasks {
 		t := &b.tasks[i]
 		if errs[i] = t.err; t.err != nil {
@@ -247,9 +262,9 @@ func (b *batchCall) answer() ([]*asynq.TaskInfo, error) {
 			continue
 		}
 		infos[i] = t.info
-		worst = max(worst, t.where)
+		b.worst = max(b.worst, t.where)
 	}
-	b.own.Report(int(worst))
+	b.own.Report(int(b.worst))
 	if failed {
 		return infos, &BatchError{Errs: errs}
 	}

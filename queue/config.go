@@ -118,6 +118,13 @@ type Config struct {
 	// OnDead is called for each job that became a dead letter.
 	OnDead func(JobEvent)
 
+	// Observer, if not nil, is told of each operation when it begins and when it ends, for
+	// tracing, and may add headers to tasks. It is called inside of the operations: in the
+	// goroutine of a caller of Enqueue, who waits for it, and in those of the replayer and of Guard. It
+	// must be quick, safe for concurrent use, and call no method of the Producer's. A panic of
+	// its is logged and goes no further; after one of Begin's there is no End. Nil costs nothing.
+	Observer Observer
+
 	// DrainOnly makes a Producer that replays what dead processes left and takes
 	// no jobs: it creates nothing, SpoolDir must exist, and Enqueue returns
 	// ErrDrainOnly.

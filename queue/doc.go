@@ -136,6 +136,15 @@
 // looked for every half second. Outages are still probed for their end, so new jobs go to
 // Redis, and Drain fails with [ErrPaused].
 //
+// # Tracing
+//
+// Config.Observer is told when a call of Enqueue, a write to the spool and the replay of a job
+// begin and end, and may add headers to tasks: a trace's context, and at the replay how long the job
+// was spooled. They go behind what asynq has encoded, since the options inside a task are private
+// and it cannot be made again; the unique key, made of queue, type and payload, and the id stay as
+// they are. From there they are in the record and in the journal like any header. The module queue/queueotel is
+// an Observer for OpenTelemetry, and a middleware for workers.
+//
 // # Targets
 //
 // A target names the Redis that jobs are meant for: see Config.Target. Each Producer's share

@@ -32,6 +32,8 @@ type item struct {
 	// blamed: an odd error of this record's was its own, since Redis took others of its
 	// queue at the time.
 	blamed bool
+
+	op *observed // of its replay
 }
 
 // draft begins to read a batch and to compose it. Only one may be made at a time.
@@ -70,7 +72,9 @@ func (d *draft) read(r *replayer, count int, waiting deferrals) bool {
 func (d *draft) add(r *replayer, e spool.Entry) {
 	j, cmd, reason := r.decode(r.ctx, e.Record, d.at)
 	if reason != "" {
-		d.dead = append(d.dead, outcome(e, j, spool.Dead, reason))
+		s := outcome(e, j, spool.Dead, reason)
+		s.unsent, s.headers = true, j.Headers
+		d.dead = append(d.dead, s)
 		return
 	}
 	d.items = append(d.items, item{entry: e, job: j, cmd: cmd})

@@ -53,7 +53,8 @@ func (p *Producer) Enqueue(task *asynq.Task, opts ...asynq.Option) (*asynq.TaskI
 // disk may, [ErrFull] if that has no room.
 func (p *Producer) EnqueueContext(ctx context.Context, task *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, error) {
 	var c call
-	err := p.enqueue(ctx, &c, task, opts)
+	where, err := p.enqueue(ctx, &c, task, opts)
+	p.endEnqueue(ctx, &c, task, where, err)
 	p.deliver(c.notes)
 	if err != nil {
 		return nil, err
@@ -61,25 +62,26 @@ func (p *Producer) EnqueueContext(ctx context.Context, task *asynq.Task, opts ..
 	return c.info, nil
 }
 
-func (p *Producer) enqueue(ctx context.Context, c *call, task *asynq.Task, opts []asynq.Option) error {
+func (p *Producer) enqueue(ctx context.Context, c *call, task *asynq.Task, opts []asynq.Option) (Where, error) {
 	p.running.RLock()
 	defer p.running.RUnlock()
 	own, err := intake.ReadOptions(opts) // first: it reports Nowhere
 	if aerr := p.accepts(ctx); aerr != nil {
-		return aerr
+		return Nowhere, aerr
 	}
 	if err != nil {
-		return err
+		return Nowhere, err
 	}
 	if err := p.compose(ctx, c, task, opts); err != nil {
-		return err
+		return Nowhere, err
 	}
+	p.beginEnqueue(ctx, c)
 	where, err := p.place(ctx, c, own, &c.notes)
 	if err != nil {
-		return err
+		return Nowhere, err
 	}
 	own.Report(int(where))
-	return nil
+	return where, nil
 }
 
 // accepts returns an error if the Producer takes no jobs; running is held.
@@ -103,6 +105,7 @@ type call struct {
 	opts   []asynq.Option
 	minted bool // asynq has surely invented the id
 
+	op    *observed
 	notes notes // of a call on its own
 }
 

@@ -77,6 +77,10 @@ type replayer struct {
 type settlement struct {
 	spool.Settlement
 	event JobEvent
+	op    *observed
+
+	unsent  bool              // nobody can send the job; then
+	headers map[string]string // those it has
 }
 
 func newReplayer(p *Producer) *replayer {
@@ -104,6 +108,7 @@ func poke(c chan<- struct{}) {
 // run replays until stop is called.
 func (r *replayer) run() {
 	defer close(r.ended)
+	defer r.abandon()
 	defer r.trials.running.Wait()
 	defer r.discard()
 	for r.ctx.Err() == nil {

@@ -50,7 +50,9 @@ func (r *replayer) replay(ctx context.Context, items []item) *batch {
 	}
 	b.settlements = make([]settlement, 0, len(items))
 	cmds, passes := make([]command, len(items)), make([]pass, len(items))
-	for i, it := range items {
+	for i := range items {
+		it := &items[i]
+		it.observe(ctx, r.p)
 		passes[i], _ = r.p.breakers.enter(it.job.Queue)
 		b.sent[passes[i].group]++
 		cmds[i] = it.cmd
@@ -61,6 +63,9 @@ func (r *replayer) replay(ctx context.Context, items []item) *batch {
 	b.repair(ctx)
 	b.blame(ctx)
 	b.keepOdd()
+	for _, t := range b.left {
+		r.p.end(t.op, t.err)
+	}
 	return b
 }
 
@@ -68,7 +73,9 @@ func (b *batch) settle(it item, o spool.Outcome, reason string) {
 	if o == spool.Delivered || o == spool.AlreadyThere {
 		b.r.p.journal.add(it.job)
 	}
-	b.settlements = append(b.settlements, outcome(it.entry, it.job, o, reason))
+	s := outcome(it.entry, it.job, o, reason)
+	s.op = it.op
+	b.settlements = append(b.settlements, s)
 }
 
 // judge settles one record by Redis's answer, keeps it with its error, or has it repaired.

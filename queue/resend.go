@@ -17,13 +17,15 @@ func (g *lossGuard) resend(lost []suspect) (n int, err error) {
 
 // sendAgain is resend, whatever the policy.
 func (g *lossGuard) sendAgain(lost []suspect) (n int, err error) {
-	records := make([]spool.Record, len(lost))
+	records, jobs := make([]spool.Record, len(lost)), make([]*job, len(lost))
 	for i, s := range lost {
 		s.job.InDoubt = true
-		records[i] = s.job.record()
+		jobs[i], records[i] = &s.job, s.job.record()
 	}
+	op := g.p.beginSpool(g.ctx, nil, jobs...)
+	defer func() { g.p.end(op, err) }()
 	for len(records) > 0 {
-		err := g.p.spool.Append(records...)
+		err = g.p.spool.Append(records...)
 		twins := (*spool.TwinsError)(nil)
 		if !errors.As(err, &twins) {
 			if err == nil {

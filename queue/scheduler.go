@@ -62,9 +62,10 @@ func (schedulerClient) Close() error { return nil }
 
 // enqueueCommand enqueues what asynq has composed, and returns what Redis's script would.
 func (p *Producer) enqueueCommand(ctx context.Context, sha string, keys []string, args []any) (verdict, error) {
-	var n notes
-	defer func() { p.deliver(n) }()
-	err := p.placeCommand(ctx, sha, keys, args, &n)
+	var c call
+	where, err := p.placeCommand(ctx, &c, sha, keys, args)
+	p.endEnqueue(ctx, &c, nil, where, err)
+	p.deliver(c.notes)
 	switch {
 	case err == nil:
 		return enqueued, nil
@@ -76,19 +77,20 @@ func (p *Producer) enqueueCommand(ctx context.Context, sha string, keys []string
 	return 0, err
 }
 
-func (p *Producer) placeCommand(ctx context.Context, sha string, keys []string, args []any, n *notes) error {
+func (p *Producer) placeCommand(ctx context.Context, c *call, sha string, keys []string, args []any) (Where, error) {
 	p.running.RLock()
 	defer p.running.RUnlock()
 	if err := p.accepts(ctx); err != nil {
-		return err
+		return Nowhere, err
 	}
 	info, cmd, err := p.composer.Read(sha, keys, args)
 	if err == nil {
 		err = p.fits(info.Type, info.Payload, info.Headers)
 	}
 	if err != nil {
-		return err
+		return Nowhere, err
 	}
-	_, err = p.place(ctx, &call{info: info, cmd: cmd, at: time.Now()}, ownOptions{}, n)
-	return err
+	c.info, c.cmd, c.at = info, cmd, time.Now()
+	p.beginEnqueue(ctx, c)
+	return p.place(ctx, c, ownOptions{}, &c.notes)
 }

@@ -36,7 +36,10 @@ func (p *Producer) shelve(ctx context.Context, c *call, own ownOptions, stopped 
 	if err != nil {
 		return Nowhere, err
 	}
-	if err := p.spool.Append(j.record()); err != nil {
+	op := p.beginSpool(ctx, c.op, &j)
+	err = p.spool.Append(j.record())
+	p.end(op, err)
+	if err != nil {
 		if twins := (*spool.TwinsError)(nil); errors.As(err, &twins) {
 			return Nowhere, twinError(twins.Errs[0])
 		}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // ErrIncompatible says that asynq speaks to Redis in a way this package does not know.
@@ -72,6 +73,28 @@ func (c Command) Size() int {
 		}
 	}
 	return n + commandBytes
+}
+
+// WithHeaders returns the command with more headers in its task, in place of those of the same
+// names: in a protobuf map the last entry counts, so they go behind what asynq has encoded. They
+// must be valid UTF-8, or no worker can read the task. The command itself stays as it is.
+func (c Command) WithHeaders(headers map[string]string) Command {
+	message, ok := c.Args[c.Script.message].([]byte)
+	if !ok { // New and Read have seen that it is
+		return c
+	}
+	message = slices.Clip(message)
+	for k, v := range headers {
+		pair := appendText(appendText(nil, 1, k), 2, v)
+		message = protowire.AppendBytes(protowire.AppendTag(message, messageHeader, protowire.BytesType), pair)
+	}
+	c.Args = slices.Clone(c.Args)
+	c.Args[c.Script.message] = message
+	return c
+}
+
+func appendText(b []byte, n protowire.Number, s string) []byte {
+	return protowire.AppendString(protowire.AppendTag(b, n, protowire.BytesType), s)
 }
 
 // commandBytes is about what a command has beside the task: keys, ids, times.

@@ -3,6 +3,7 @@ package compose
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -70,6 +71,28 @@ func TestCommandReadsAsWhatAsynqMadeOfTheTask(t *testing.T) {
 			if err != nil || !same(got, want) || again.TaskKey() != cmd.TaskKey() || again.Lock() != cmd.Lock() {
 				t.Errorf("got %+v, %v; want %+v", got, err, want)
 			}
+		}
+	}
+}
+
+// TestWithHeaders adds one and replaces one, in the copy only.
+func TestWithHeaders(t *testing.T) {
+	c := testComposer(t)
+	_, cmd, err := c.Compose(t.Context(), asynq.NewTaskWithHeaders("t", []byte("p"), map[string]string{"a": "1", "b": "2"}), asynq.Unique(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := cmd.WithHeaders(map[string]string{"b": "3", "ä": ""})
+	for _, want := range []struct {
+		cmd     Command
+		headers map[string]string
+	}{
+		{more, map[string]string{"a": "1", "b": "3", "ä": ""}},
+		{cmd, map[string]string{"a": "1", "b": "2"}},
+	} {
+		info, again, err := c.Read(want.cmd.Script.SHA, want.cmd.Keys, want.cmd.Args)
+		if err != nil || !maps.Equal(info.Headers, want.headers) || string(info.Payload) != "p" || again.Lock() != cmd.Lock() {
+			t.Errorf("%+v, %v; want %v", info, err, want.headers)
 		}
 	}
 }
