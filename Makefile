@@ -7,7 +7,8 @@ GOLANGCI  = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(G
 # Nested modules, so that users of queue and spool do not inherit what these need. Those
 # named bench have benchmarks and no tests: vet compiles them.
 MODULES = \
-	spool/bench
+	spool/bench \
+	queue/queueprom
 
 TESTED = $(filter-out %/bench,$(MODULES))
 

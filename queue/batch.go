@@ -213,6 +213,7 @@ func (b *batchCall) shelve(ctx context.Context, tasks []batchTask) {
 			left = withoutTwins(left, twins.Errs)
 			continue
 		}
+		b.p.counters.notStored(len(left), err)
 		for _, t := range left {
 			if err != nil {
 				t.err = bothFailed(*t.job, because(b.own, t.redisErr, t.stopped), err)
@@ -246,6 +247,7 @@ func (b *batchCall) answer() ([]*asynq.TaskInfo, error) {
 			failed = true
 			continue
 		}
+		b.p.counters.accepted.Add(1)
 		infos[i] = t.info
 		worst = max(worst, t.where)
 	}
