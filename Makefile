@@ -8,7 +8,8 @@ GOLANGCI  = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(G
 # named bench have benchmarks and no tests: vet compiles them.
 MODULES = \
 	spool/bench \
-	queue/queueprom
+	queue/queueprom \
+	queue/queueprom/alertstest
 
 TESTED = $(filter-out %/bench,$(MODULES))
 

@@ -39,7 +39,7 @@
 //	jobspool_bad_segments                             Segment files that cannot be read and are left alone
 //	jobspool_segments_quarantined_total               Damaged segment files put into quarantine
 //	jobspool_orphans                                  Dead processes whose share this one has adopted, and not emptied yet
-//	jobspool_foreign_owners                           Shares in SpoolDir of other targets, which this process does not adopt
+//	jobspool_foreign_owners                           Shares in SpoolDir of other targets, living or dead, which this process does not adopt
 //	jobspool_guard_seconds                            For how long the journal keeps what Redis acknowledged; 0: there is none
 //	jobspool_journal_jobs                             Jobs in the journal that are not known to be finished
 //	jobspool_journal_bytes                            Size of the journal, finished jobs included

@@ -165,7 +165,7 @@ func (b *builder) disk() {
 	b.gauge("bad_segments", "Segment files that cannot be read and are left alone.", func(st queue.Stats) float64 { return float64(len(st.Bad)) })
 	b.counter("segments_quarantined_total", "Damaged segment files put into quarantine.", func(st queue.Stats) int64 { return st.Quarantined })
 	b.gauge("orphans", "Dead processes whose share this one has adopted, and not emptied yet.", func(st queue.Stats) float64 { return float64(st.Orphans) })
-	b.gauge("foreign_owners", "Shares in SpoolDir of other targets, which this process does not adopt.", func(st queue.Stats) float64 { return float64(st.Foreign) })
+	b.gauge("foreign_owners", "Shares in SpoolDir of other targets, living or dead, which this process does not adopt.", func(st queue.Stats) float64 { return float64(st.Foreign) })
 }
 
 func (b *builder) guard() {
