@@ -8,13 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
-
-	"github.com/hibiken/asynq"
 
 	"github.com/jobspool/jobspool/queue"
 	"github.com/jobspool/jobspool/queue/queueprom"
@@ -197,7 +195,7 @@ func TestAlertsNameWhatThereIs(t *testing.T) {
 		}
 		for _, selectors := range parser.ExtractSelectors(expr) {
 			for _, m := range selectors {
-				if m.Name == labels.MetricName && !metrics[m.Value] {
+				if m.Name == model.MetricNameLabel && !metrics[m.Value] {
 					t.Errorf("%s: there is no metric %s", name, m.Value)
 				}
 			}
