@@ -9,7 +9,7 @@ GOLANGCI  = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(G
 MODULES = \
 	spool/bench \
 	queue/queueprom \
-	queue/queueprom/alertstest
+	queue/queueprom/alerts
 
 TESTED = $(filter-out %/bench,$(MODULES))
 

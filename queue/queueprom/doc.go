@@ -71,6 +71,6 @@
 //
 // # Alerts
 //
-// The file alerts.yml beside this one has rules for Prometheus. What they name in their
-// annotations are commands of cmd/spool.
+// The file alerts/alerts.yml has rules for Prometheus. What they name in their annotations are
+// commands of cmd/spool.
 package queueprom

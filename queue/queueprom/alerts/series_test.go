@@ -1,4 +1,4 @@
-package alertstest
+package alerts
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-module github.com/jobspool/jobspool/queue/queueprom/alertstest
+module github.com/jobspool/jobspool/queue/queueprom/alerts
 
 go 1.26.7
 

@@ -1,4 +1,4 @@
-package alertstest
+package alerts
 
 import (
 	"log/slog"
@@ -21,7 +21,7 @@ import (
 // rules reads alerts.yml as Prometheus does, templates included.
 func rules(t *testing.T) map[string]rulefmt.Rule {
 	t.Helper()
-	groups, errs := rulefmt.ParseFile("../alerts.yml", false, model.LegacyValidation, parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))
+	groups, errs := rulefmt.ParseFile("alerts.yml", false, model.LegacyValidation, parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))
 	for _, err := range errs {
 		t.Error(err)
 	}
