@@ -7,7 +7,10 @@ GOLANGCI  = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(G
 # Nested modules, so that users of queue and spool do not inherit what these need. Those
 # named bench have benchmarks and no tests: vet compiles them.
 MODULES = \
+	queue/chaos \
 	queue/queueotel \
+	queue/queueprom \
+	queue/queueprom/alerts \
 	spool/bench
 
 TESTED = $(filter-out %/bench,$(MODULES))

@@ -212,6 +212,7 @@ func (b *batchCall) shelve(ctx context.Context, tasks []batchTask) {
 	op := b.beginSpool(ctx, left)
 	left, err := b.append(left)
 	b.p.end(op, err)
+	b.p.counters.notStored(len(left), err)
 	for _, t := range left {
 		if err != nil {
 			t.err = bothFailed(*t.job, because(b.own, t.redisErr, t.stopped), err)
@@ -261,6 +262,7 @@ func (b *batchCall) answer() ([]*asynq.TaskInfo, error) {
 			failed = true
 			continue
 		}
+		b.p.counters.accepted.Add(1)
 		infos[i] = t.info
 		b.worst = max(b.worst, t.where)
 	}

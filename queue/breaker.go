@@ -29,8 +29,9 @@ type breaker struct {
 	weak       atomic.Int32  // weak failures in a row
 	spooled    atomic.Int64  // jobs that went to the spool since the outage began
 
-	mu sync.Mutex // guards the field below and every change of generation
-	o  outage     // while open
+	mu   sync.Mutex    // guards the fields below and every change of generation
+	o    outage        // while open
+	past time.Duration // of the outages that are over
 }
 
 // outage is a time during which Redis took no jobs, or none of one queue.
@@ -88,6 +89,7 @@ func (b *breaker) recovered() (o outage, ended bool) {
 	if b.generation.Load()%2 == 0 {
 		return outage{}, false
 	}
+	b.past = b.lastedLocked()
 	o, b.o = b.o, outage{}
 	b.weak.Store(0)
 	b.generation.Add(1)
@@ -99,6 +101,20 @@ func (b *breaker) current() (outage, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.o, b.generation.Load()%2 == 1
+}
+
+// lasted returns how long all outages have lasted together, one that goes on included.
+func (b *breaker) lasted() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lastedLocked()
+}
+
+func (b *breaker) lastedLocked() time.Duration {
+	if b.o.since.IsZero() {
+		return b.past
+	}
+	return b.past + max(time.Since(b.o.since), 0)
 }
 
 // breakers are all of a Producer's. What fails together has one: the server, or on
@@ -154,6 +170,19 @@ func (b *breakers) enter(queue string) (p pass, stopped *breaker) {
 		return p, p.own
 	}
 	return p, nil
+}
+
+// lasted returns how long outages have lasted so far: those of all jobs, and the sum of those
+// of each queue.
+func (b *breakers) lasted() (all, queues time.Duration) {
+	if b.shared != nil {
+		all = b.shared.lasted()
+	}
+	b.queues.Range(func(_, v any) bool {
+		queues += v.(*breaker).lasted()
+		return true
+	})
+	return all, queues
 }
 
 // stops reports whether jobs of the queue go to the spool.

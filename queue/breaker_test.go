@@ -2,6 +2,7 @@ package queue
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -45,4 +46,41 @@ func TestBreaker(t *testing.T) {
 			t.Fatalf("weak failure %d: %v", i, began)
 		}
 	}
+}
+
+// TestBreakerLasted: the time of outages counts up to now, and never falls.
+func TestBreakerLasted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bs := newBreakers(false)
+		want := func(all, queues time.Duration) {
+			t.Helper()
+			if a, q := bs.lasted(); a != all || q != queues {
+				t.Fatalf("%v and %v, want %v and %v", a, q, all, queues)
+			}
+		}
+		begin := func(b *breaker) {
+			g, _ := b.allow()
+			if !b.failed(g, false, outage{since: time.Now()}) {
+				t.Fatal("it does not begin")
+			}
+		}
+		want(0, 0)
+		group, first := bs.of("first")
+		_, second := bs.of("second")
+		begin(group)
+		time.Sleep(time.Second)
+		want(time.Second, 0)
+		begin(first)
+		begin(second)
+		time.Sleep(time.Second)
+		want(2*time.Second, 2*time.Second)
+		group.recovered()
+		second.recovered()
+		group.recovered()
+		time.Sleep(time.Second)
+		want(2*time.Second, 3*time.Second)
+		begin(group)
+		time.Sleep(time.Second)
+		want(3*time.Second, 4*time.Second)
+	})
 }

@@ -70,9 +70,9 @@ func (d *draft) read(r *replayer, count int, waiting deferrals) bool {
 }
 
 func (d *draft) add(r *replayer, e spool.Entry) {
-	j, cmd, reason := r.decode(r.ctx, e.Record, d.at)
-	if reason != "" {
-		s := outcome(e, j, spool.Dead, reason)
+	j, cmd, why := r.decode(r.ctx, e.Record, d.at)
+	if why.kind != alive {
+		s := outcome(e, j, spool.Dead, why)
 		s.unsent, s.headers = true, j.Headers
 		d.dead = append(d.dead, s)
 		return
@@ -81,22 +81,22 @@ func (d *draft) add(r *replayer, e spool.Entry) {
 }
 
 // decode returns the job of a record and the command that enqueues it at that time, or
-// the reason why it is a dead letter.
-func (r *replayer) decode(ctx context.Context, rec spool.Record, at time.Time) (j job, cmd command, reason string) {
+// why it is a dead letter.
+func (r *replayer) decode(ctx context.Context, rec spool.Record, at time.Time) (j job, cmd command, why death) {
 	j, err := readJob(rec)
 	if err != nil {
-		return job{ID: rec.ID, Queue: queueOf(rec.Class), At: rec.At}, cmd, "cannot be decoded: " + err.Error()
+		return job{ID: rec.ID, Queue: queueOf(rec.Class), At: rec.At}, cmd, death{undecodable, "cannot be decoded: " + err.Error()}
 	}
 	if !j.Expires.IsZero() && at.After(j.Expires) {
-		return j, cmd, "waited longer than its MaxSpoolAge"
+		return j, cmd, death{expired, "waited longer than its MaxSpoolAge"}
 	}
 	if !r.p.cfg.Replay.DeliverLate && j.Deadline.After(j.At) && at.After(j.Deadline) {
-		return j, cmd, "its deadline passed while it was spooled"
+		return j, cmd, death{pastDeadline, "its deadline passed while it was spooled"}
 	}
 	if _, cmd, err = r.p.composer.Compose(ctx, j.task(at)); err != nil {
-		return j, cmd, "asynq refuses it: " + err.Error()
+		return j, cmd, death{invalid, "asynq refuses it: " + err.Error()}
 	}
-	return j, cmd, ""
+	return j, cmd, death{}
 }
 
 // wanted reports whether a record may be sent at all.

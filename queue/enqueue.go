@@ -154,6 +154,14 @@ func (p *Producer) mints(ctx context.Context, c *call) bool {
 
 // place sends a job to Redis or writes it to the spool, and says where it is.
 func (p *Producer) place(ctx context.Context, c *call, own ownOptions, n *notes) (Where, error) {
+	where, err := p.put(ctx, c, own, n)
+	if err == nil {
+		p.counters.accepted.Add(1)
+	}
+	return where, err
+}
+
+func (p *Producer) put(ctx context.Context, c *call, own ownOptions, n *notes) (Where, error) {
 	if err := p.twin(c.cmd); err != nil {
 		return Nowhere, err
 	}
@@ -174,9 +182,11 @@ func (p *Producer) attempt(ctx context.Context, at pass, cmd command, n *notes) 
 	defer cancel()
 	began, batches := time.Now(), p.live.begin()
 	r := p.sender.live(ctx, cmd)
+	took := time.Since(began)
+	p.attempts.Add(took)
 	if r.err == nil {
 		at.succeeded()
-		p.live.add(time.Since(began), batches)
+		p.live.add(took, batches)
 	} else {
 		p.failed(at, hasty(ctx, r.err, shortened), r.err, n)
 	}

@@ -82,9 +82,15 @@ func closeProducer(tb testing.TB, p *queue.Producer) {
 		tb.Errorf("close: %v", err)
 	}
 	st := p.Stats()
-	in := st.Spooled + st.Adopted + st.Retried + st.Resent
-	if out := st.Replayed + st.AlreadyThere + st.Superseded + st.Dead + st.Removed + st.Unreadable + int64(st.Pending); in != out {
-		tb.Errorf("the books: %d in, %d out: %+v", in, out, st)
+	if accepted, spooled := st.Imbalance(); accepted != 0 || spooled != 0 {
+		tb.Errorf("the books are off by %d and %d: %+v", accepted, spooled, st)
+	}
+	dead := int64(0)
+	for _, n := range st.DeadBy {
+		dead += n
+	}
+	if dead != st.Dead {
+		tb.Errorf("%d dead letters, with reasons %v", st.Dead, st.DeadBy)
 	}
 }
 

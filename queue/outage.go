@@ -33,6 +33,9 @@ func (p *Producer) failed(at pass, hasty bool, err error, n *notes) {
 	}
 	p.breakers.open.Add(1)
 	p.counters.outages.Add(1)
+	if b.queue != "" {
+		p.counters.queueOutages.Add(1)
+	}
 	p.cfg.Logger.Warn("queue: outage begins, jobs go to the spool", append(b.attrs(), "err", err, "target", p.cfg.Target)...)
 	p.noteState(n, StateChange{Queue: b.queue, Outage: true, Cause: o.cause, Since: o.since})
 	p.replayer.poke()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jobspool/jobspool/queue/internal/compose"
 	"github.com/jobspool/jobspool/spool"
+	"github.com/jobspool/jobspool/spool/latency"
 )
 
 // Producer enqueues asynq tasks into Redis, and into a spool on local disk while
@@ -26,6 +27,7 @@ type Producer struct {
 	breakers *breakers
 	budget   budget
 	counters counters
+	attempts latency.Histogram // of single calls at Redis
 	gate     gate
 	live     live
 	replayer *replayer
@@ -186,6 +188,15 @@ func (p *Producer) Close() error {
 
 // counters count since New.
 type counters struct {
-	sent, spooled, inDoubt atomic.Int64
-	outages                atomic.Int64
+	accepted, sent, spooled, inDoubt atomic.Int64
+	maybeStored                      atomic.Int64
+	outages, queueOutages            atomic.Int64
+}
+
+// notStored counts jobs that the spool refused with an error, if they may be in it all the
+// same.
+func (c *counters) notStored(jobs int, err error) {
+	if errors.Is(err, spool.ErrMaybeStored) {
+		c.maybeStored.Add(int64(jobs))
+	}
 }

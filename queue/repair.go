@@ -87,24 +87,24 @@ func (b *batch) repair(ctx context.Context) {
 	slices.SortStableFunc(b.half, func(x, y trouble) int { return cmp.Compare(x.entry.Attempts, y.entry.Attempts) })
 	for i, t := range b.half {
 		if i >= maxRepairs {
-			b.judged(t, 0, "", errLater)
+			b.judged(t, 0, death{}, errLater)
 			continue
 		}
-		o, reason, err := b.r.repair(ctx, t.item)
-		b.judged(t, o, reason, err)
+		o, why, err := b.r.repair(ctx, t.item)
+		b.judged(t, o, why, err)
 	}
 }
 
 // repair settles a record that Redis refuses because of its id or its lock, where that may
 // be what an earlier attempt of its own has left.
-func (r *replayer) repair(ctx context.Context, it item) (o spool.Outcome, reason string, err error) {
-	message, reason, err := r.held(ctx, it.job)
+func (r *replayer) repair(ctx context.Context, it item) (o spool.Outcome, why death, err error) {
+	message, why, err := r.held(ctx, it.job)
 	switch {
 	case err != nil && !errors.Is(err, redis.Nil):
 		return r.judgeError(err)
-	case reason != "":
+	case why.kind != alive:
 		r.p.sender.settleLock(ctx, it.cmd, result{verdict: conflict}) // which is not the other task's
-		return spool.Dead, reason, nil
+		return spool.Dead, why, nil
 	}
 	res := r.p.sender.repair(ctx, it.cmd, message)
 	switch {
@@ -112,13 +112,13 @@ func (r *replayer) repair(ctx context.Context, it item) (o spool.Outcome, reason
 		return r.judgeError(res.err)
 	case res.verdict == enqueued:
 		r.p.cfg.Logger.Debug("queue: a task is whole that a failed script had left half done", "queue", it.job.Queue, "task_id", it.job.ID)
-		return spool.Delivered, "", nil
+		return spool.Delivered, death{}, nil
 	case res.verdict == there:
-		return spool.AlreadyThere, "", nil
+		return spool.AlreadyThere, death{}, nil
 	case res.verdict == duplicate:
-		return spool.Superseded, "", nil // its own lock was none
+		return spool.Superseded, death{}, nil // its own lock was none
 	}
-	return 0, "", errUnclear // conflict or changed: somebody was faster
+	return 0, death{}, errUnclear // conflict or changed: somebody was faster
 }
 
 // repair enqueues what is missing of a task of which Redis holds this message, or none.

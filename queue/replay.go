@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jobspool/jobspool/spool"
+	"github.com/jobspool/jobspool/spool/latency"
 )
 
 const (
@@ -64,7 +65,9 @@ type replayer struct {
 	pauseErr                     string
 
 	progress  progress
-	deferring atomic.Int64 // records passed over, for Stats
+	settles   settleCounts
+	batches   latency.Histogram // from sending one to its last reply
+	deferring atomic.Int64      // records passed over, for Stats
 
 	mu      sync.Mutex // guards what follows
 	stepped chan struct{}
@@ -77,6 +80,7 @@ type replayer struct {
 type settlement struct {
 	spool.Settlement
 	event JobEvent
+	why   deathKind
 	op    *observed
 
 	unsent  bool              // nobody can send the job; then

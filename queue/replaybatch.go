@@ -35,9 +35,9 @@ type trouble struct {
 	err error
 }
 
-func outcome(e spool.Entry, j job, o spool.Outcome, reason string) settlement {
+func outcome(e spool.Entry, j job, o spool.Outcome, why death) settlement {
 	return settlement{
-		Settlement: spool.Settlement{Position: e.Position, Outcome: o, Reason: reason}, event: j.event(),
+		Settlement: spool.Settlement{Position: e.Position, Outcome: o, Reason: why.text}, event: j.event(), why: why.kind,
 	}
 }
 
@@ -57,7 +57,10 @@ func (r *replayer) replay(ctx context.Context, items []item) *batch {
 		b.sent[passes[i].group]++
 		cmds[i] = it.cmd
 	}
-	for i, res := range r.p.sender.batch(ctx, cmds) {
+	began := time.Now()
+	results := r.p.sender.batch(ctx, cmds)
+	r.batches.Add(time.Since(began))
+	for i, res := range results {
 		b.judge(ctx, trouble{item: items[i], at: passes[i]}, res)
 	}
 	b.repair(ctx)
@@ -69,11 +72,11 @@ func (r *replayer) replay(ctx context.Context, items []item) *batch {
 	return b
 }
 
-func (b *batch) settle(it item, o spool.Outcome, reason string) {
+func (b *batch) settle(it item, o spool.Outcome, why death) {
 	if o == spool.Delivered || o == spool.AlreadyThere {
 		b.r.p.journal.add(it.job)
 	}
-	s := outcome(it.entry, it.job, o, reason)
+	s := outcome(it.entry, it.job, o, why)
 	s.op = it.op
 	b.settlements = append(b.settlements, s)
 }
@@ -84,11 +87,11 @@ func (b *batch) judge(ctx context.Context, t trouble, res result) {
 		b.half = append(b.half, t)
 		return
 	}
-	o, reason, err := b.r.judge(ctx, t.item, res)
-	b.judged(t, o, reason, err)
+	o, why, err := b.r.judge(ctx, t.item, res)
+	b.judged(t, o, why, err)
 }
 
-func (b *batch) judged(t trouble, o spool.Outcome, reason string, err error) {
+func (b *batch) judged(t trouble, o spool.Outcome, why death, err error) {
 	if err != nil {
 		t.err = err
 		b.left = append(b.left, t)
@@ -100,7 +103,7 @@ func (b *batch) judged(t trouble, o spool.Outcome, reason string, err error) {
 	if o == spool.Delivered {
 		b.delivered[t.job.Queue] = true
 	}
-	b.settle(t.item, o, reason)
+	b.settle(t.item, o, why)
 }
 
 // keepOdd records every odd error, which may have left half a task in Redis (H7), before
@@ -114,10 +117,10 @@ func (b *batch) keepOdd() {
 			continue
 		}
 		if b.own(t) && t.entry.Attempts+1 >= maxAttempts {
-			b.settle(t.item, spool.Dead, "Redis refuses it: "+t.err.Error())
+			b.settle(t.item, spool.Dead, death{failing, "Redis refuses it: " + t.err.Error()})
 			continue
 		}
-		b.settle(t.item, spool.Kept, "")
+		b.settle(t.item, spool.Kept, death{})
 		left = append(left, t)
 	}
 	b.left = left

@@ -28,6 +28,7 @@ func (g *lossGuard) sendAgain(lost []suspect) (n int, err error) {
 		err = g.p.spool.Append(records...)
 		twins := (*spool.TwinsError)(nil)
 		if !errors.As(err, &twins) {
+			g.p.counters.notStored(len(records), err)
 			if err == nil {
 				n = len(records)
 				g.p.replayer.poke()

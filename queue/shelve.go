@@ -43,6 +43,7 @@ func (p *Producer) shelve(ctx context.Context, c *call, own ownOptions, stopped 
 		if twins := (*spool.TwinsError)(nil); errors.As(err, &twins) {
 			return Nowhere, twinError(twins.Errs[0])
 		}
+		p.counters.notStored(1, err)
 		return Nowhere, bothFailed(j, because(own, redisErr, stopped), err)
 	}
 	p.shelved(j, stopped, n)

@@ -6,20 +6,29 @@ import (
 	"time"
 
 	"github.com/jobspool/jobspool/spool"
+	"github.com/jobspool/jobspool/spool/latency"
 )
 
 // Stats is what a Producer has done since New, and what it holds now.
 //
 // The books balance: Accepted = Sent + Spooled, and Spooled + Adopted + Retried + Resent =
-// Replayed + AlreadyThere + Superseded + Dead + Removed + Unreadable + Pending. A job
-// that Enqueue refused with ErrMaybeStored may be pending without being Spooled.
+// Replayed + AlreadyThere + Superseded + Dead + Removed + Unreadable + Pending, see
+// [Stats.Imbalance]. A job that Enqueue refused with ErrMaybeStored may be pending without
+// being Spooled.
 type Stats struct {
 	State       string     `json:"state"` // "up", "partial" or "outage"
 	OutageSince *time.Time `json:"outage_since,omitempty"`
 	OutageCause string     `json:"outage_cause,omitempty"`
 	Queues      []Outage   `json:"queues,omitempty"` // those with an outage of their own
-	Outages     int64      `json:"outages"`          // begun so far
 	Target      string     `json:"target"`
+
+	Outages      int64 `json:"outages"`       // begun so far
+	QueueOutages int64 `json:"queue_outages"` // of Outages: those of one queue
+
+	// OutageTime is how long outages of all queues have lasted, QueueOutageTime the same for
+	// each queue's own, added up. An outage that goes on counts up to now. Neither ever falls.
+	OutageTime      time.Duration `json:"outage_time_ns"`
+	QueueOutageTime time.Duration `json:"queue_outage_time_ns"`
 
 	Accepted int64 `json:"accepted"` // Enqueue returned nil
 	Sent     int64 `json:"sent"`     // Redis acknowledged at once
@@ -27,6 +36,10 @@ type Stats struct {
 	InDoubt  int64 `json:"in_doubt"` // of Spooled: Redis may have taken it already
 	Adopted  int64 `json:"adopted"`  // pending records that dead processes left
 	Retried  int64 `json:"retried"`  // dead letters made pending again
+
+	// MaybeStored are jobs that were refused with ErrMaybeStored: not Spooled, but perhaps
+	// pending.
+	MaybeStored int64 `json:"maybe_stored"`
 
 	Guard        time.Duration `json:"guard_ns"`      // for how long the journal keeps jobs; zero: there is none
 	JournalJobs  int64         `json:"journal_jobs"`  // that it has, and that are not known to be finished
@@ -45,6 +58,15 @@ type Stats struct {
 	Dead         int64 `json:"dead"`          // set aside as dead letters
 	Removed      int64 `json:"removed"`       // taken out by a person
 	Unreadable   int64 `json:"unreadable"`    // damaged on disk; what there is of them is in quarantine
+
+	// DeadBy counts Dead by a few kinds of reasons, all of which are always there:
+	// undecodable, expired (MaxSpoolAge), deadline, invalid (asynq refuses it), refused (Redis
+	// does), failing (its script fails), id_taken, unknown_reply.
+	DeadBy map[string]int64 `json:"dead_by,omitempty"`
+
+	// InDoubtSettled is what became at the replay of jobs that Redis might have had before:
+	// of those InDoubt, of those Resent, and of Adopted ones.
+	InDoubtSettled Settled `json:"in_doubt_settled"`
 
 	Pending      int        `json:"pending"` // waits in the spool
 	PendingBytes int64      `json:"pending_bytes"`
@@ -68,9 +90,55 @@ type Stats struct {
 	SpoolStalled   bool          `json:"spool_stalled"`          // the disk does not answer
 
 	Foreign     int      `json:"foreign"`       // owners in SpoolDir of targets that are not adopted
+	Orphans     int      `json:"orphans"`       // dead owners whose share this Producer has adopted, and not emptied yet
 	Bad         []string `json:"bad,omitempty"` // segment files that cannot be read
 	Quarantined int64    `json:"quarantined"`   // damaged segment files put into quarantine
 }
+
+// Settled counts jobs by what became of them at the replay.
+type Settled struct {
+	Replayed     int64 `json:"replayed"`
+	AlreadyThere int64 `json:"already_there"`
+	Superseded   int64 `json:"superseded"`
+	Dead         int64 `json:"dead"`
+}
+
+// Imbalance returns by how much the two equations of the books do not hold: jobs that were
+// accepted and are neither sent nor spooled, and jobs that came into the spool and are neither
+// settled nor pending. Negative is the other way round: more came out than went in.
+//
+// Under load both are off by a few jobs that are being counted, to either side; an imbalance
+// that stays is an error of this package. MaybeStored explains as many jobs that are
+// pending and were not spooled, and segments that cannot be read (Bad) hold jobs that are not
+// pending.
+func (st Stats) Imbalance() (accepted, spooled int64) {
+	in := st.Spooled + st.Adopted + st.Retried + st.Resent
+	out := st.Replayed + st.AlreadyThere + st.Superseded + st.Dead + st.Removed + st.Unreadable + int64(st.Pending)
+	if spooled = in - out; spooled < 0 {
+		spooled = min(spooled+st.MaybeStored, 0)
+	}
+	return st.Accepted - st.Sent - st.Spooled, spooled
+}
+
+// Latencies are how long things took since New, whatever came of them.
+type Latencies struct {
+	Attempt latency.Snapshot // attempts at Redis of Enqueue and EnqueueContext
+	Append  latency.Snapshot // writes to the spool, as their callers waited for them
+	Commit  latency.Snapshot // commits of those to the disk; many writes share one
+	Replay  latency.Snapshot // batches of the replay, from sending to the last reply
+}
+
+// Latencies returns how long things took. After Close it returns the last.
+func (p *Producer) Latencies() Latencies {
+	sp := p.spool.Latencies()
+	return Latencies{
+		Attempt: p.attempts.Snapshot(), Append: sp.Append, Commit: sp.Commit, Replay: p.replayer.batches.Snapshot(),
+	}
+}
+
+// Kinds returns what is pending by queue and type, those with the most jobs first. Only as
+// many are told apart as the spool counts: 256 in each segment file.
+func (p *Producer) Kinds() []Kind { return KindsOf(p.spool.Stats().Classes) }
 
 // Outage is an outage of one queue.
 type Outage struct {
@@ -91,21 +159,23 @@ const (
 func (p *Producer) Stats() Stats {
 	sp := p.spool.Stats()
 	st := Stats{
-		State: StateUp, Outages: p.counters.outages.Load(), Target: p.cfg.Target,
-		Sent: p.counters.sent.Load(), Spooled: p.counters.spooled.Load(), InDoubt: p.counters.inDoubt.Load(), Adopted: sp.Adopted,
+		State: StateUp, Outages: p.counters.outages.Load(), QueueOutages: p.counters.queueOutages.Load(), Target: p.cfg.Target,
+		Sent: p.counters.sent.Load(), Spooled: p.counters.spooled.Load(), Accepted: p.counters.accepted.Load(),
+		InDoubt: p.counters.inDoubt.Load(), MaybeStored: p.counters.maybeStored.Load(), Adopted: sp.Adopted,
 		Replayed: sp.Settled[spool.Delivered], AlreadyThere: sp.Settled[spool.AlreadyThere],
 		Superseded: sp.Settled[spool.Superseded], Dead: sp.Settled[spool.Dead], Removed: sp.Settled[spool.Removed],
 		Retried: sp.Retried, Unreadable: sp.Settled[spool.Unreadable],
 		Pending: sp.Pending, PendingBytes: sp.PendingBytes, DeadLetters: sp.DeadLetters,
 		SpoolUsedBytes: sp.UsedBytes, SpoolLeftBytes: sp.LeftBytes, SpoolFullIn: sp.FullIn, SpoolStalled: sp.Stalled,
-		Foreign: sp.Foreign, Bad: sp.Bad, Quarantined: sp.Quarantined,
+		Foreign: sp.Foreign, Orphans: sp.Orphans, Bad: sp.Bad, Quarantined: sp.Quarantined,
 	}
-	st.Accepted = st.Sent + st.Spooled
 	if !sp.Oldest.IsZero() {
 		st.Oldest = &sp.Oldest
 	}
 	p.losses.addStats(&st)
+	st.OutageTime, st.QueueOutageTime = p.breakers.lasted()
 	p.addOutages(&st)
+	p.replayer.settles.addStats(&st)
 	p.replayer.addStats(&st, time.Now())
 	return st
 }

@@ -139,6 +139,7 @@ func (r *replayer) settled(n *notes) error {
 	final := 0
 	for _, s := range r.unsettled {
 		r.endReplay(s, nil)
+		r.settles.add(s)
 		r.p.noteSettled(n, s.event, s.Outcome, s.Reason)
 		if s.Outcome != spool.Kept {
 			final++

@@ -74,7 +74,10 @@ func (s *Spool) Append(records ...Record) error {
 		}
 		defer s.twins.land(batch)
 	}
-	return s.writer.append(batch, sum)
+	began := time.Now()
+	err := s.writer.append(batch, sum)
+	s.appends.Add(time.Since(began))
+	return err
 }
 
 // commit writes records to the active segment, and where it can be told that the
@@ -85,6 +88,7 @@ func (s *Spool) commit(records []encoded) error {
 	if s.released {
 		return ErrClosed
 	}
+	defer func(began time.Time) { s.commits.Add(time.Since(began)) }(time.Now())
 	err := s.tryCommit(records)
 	if errors.Is(err, errNotTaken) && !errors.Is(err, ErrFull) {
 		err = s.tryCommit(records)

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/jobspool/jobspool/spool/latency"
 )
 
 // Defaults of Options.
@@ -147,6 +149,8 @@ type Spool struct {
 	retried     atomic.Int64 // dead letters made pending again
 	quarantined atomic.Int64
 	settled     [outcomes]atomic.Int64
+
+	appends, commits latency.Histogram // see Latencies
 }
 
 // Open opens the spool in opts.Dir, creating the directory and a share of its

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/jobspool/jobspool/spool/latency"
 )
 
 // Stats is what a Spool holds and what it has done since it was opened.
@@ -27,6 +29,7 @@ type Stats struct {
 	FullIn    time.Duration // until then, at the rate of the last minute; zero if nothing is appended
 
 	Owners      int      // shares held, its own included
+	Orphans     int      // of Owners: adopted ones
 	Foreign     int      // owners of other targets seen by the last Adopt
 	Bad         []string // segments that cannot be used: owner/file: reason
 	Quarantined int64    // damaged segments put into quarantine
@@ -56,6 +59,9 @@ func (s *Spool) Stats() Stats {
 	st.FullIn = s.growth.until(st.LeftBytes, time.Now())
 	for _, o := range s.owners() {
 		st.Owners++
+		if o != s.own {
+			st.Orphans++
+		}
 		for _, seg := range s.segments(o) {
 			st.add(seg.state.Load())
 		}
@@ -87,6 +93,17 @@ func (st *Stats) add(seg *state) {
 		class.Oldest = earlier(class.Oldest, timeOf(max(c.first, seg.Oldest)))
 		st.Classes[c.class] = class
 	}
+}
+
+// Latencies are how long things took that went to the disk, whatever came of them.
+type Latencies struct {
+	Append latency.Snapshot // calls of Append, from when the records were encoded
+	Commit latency.Snapshot // commits of what was appended; many calls share one
+}
+
+// Latencies reports how long appending took since the Spool was opened.
+func (s *Spool) Latencies() Latencies {
+	return Latencies{Append: s.appends.Snapshot(), Commit: s.commits.Snapshot()}
 }
 
 // earlier returns the earlier of two times; zero is none.
