@@ -5,7 +5,7 @@ GO       ?= go
 GOLANGCI  = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 
 # Nested modules, so that users of queue and spool do not inherit what these need. Those
-# named bench have benchmarks and no tests: vet compiles them.
+# named bench have benchmarks and no tests: vet compiles them. queue/chaos has targets of its own.
 MODULES = \
 	queue/chaos \
 	queue/queueotel \
@@ -13,7 +13,7 @@ MODULES = \
 	queue/queueprom/alerts \
 	spool/bench
 
-TESTED = $(filter-out %/bench,$(MODULES))
+TESTED = $(filter-out %/bench queue/chaos,$(MODULES))
 
 # $(call each,modules,command) runs a command in each module.
 each = @set -e; for dir in $(1); do echo "cd $$dir && $(2)"; (cd $$dir && $(2)); done
@@ -22,6 +22,8 @@ ARGS        ?= # for demo: make demo ARGS='--redis-server'
 GOTESTFLAGS ?= # for test, crash and bench: make test GOTESTFLAGS='-short -v'
 FUZZTIME    ?= 10s
 COUNT       ?= 5
+MINUTES     ?= 10
+CHAOSFLAGS  ?=
 
 .PHONY: help
 help: ## list the targets
@@ -56,6 +58,18 @@ fuzz: ## run each fuzz test for FUZZTIME (10s)
 .PHONY: crash
 crash: tools ## run the crash, kill and outage tests COUNT (5) times
 	$(GO) test -race -timeout 30m -run 'Crash|Kill|Outage' -count=$(COUNT) $(GOTESTFLAGS) ./...
+
+.PHONY: chaos
+chaos: tools ## do each fault of the matrix, and some at a time; write README's table (CHAOSFLAGS='-chaos.seed 1')
+	cd queue/chaos && $(GO) test -timeout 30m -count=1 -v -parallel 2 . -mixed 10 -chaos.table $(CURDIR)/README.md $(CHAOSFLAGS)
+
+.PHONY: chaos-short
+chaos-short: tools ## the same in short, with the race detector
+	cd queue/chaos && $(GO) test -race -short -timeout 10m -count=1 -parallel 6 . $(CHAOSFLAGS)
+
+.PHONY: soak
+soak: tools ## faults by chance for MINUTES (10) at 2,000 jobs per second
+	cd queue/chaos && $(GO) test -timeout 0 -count=1 -v -run Soak . -soak $(MINUTES)m $(CHAOSFLAGS)
 
 .PHONY: bench
 bench: bench-enqueue bench-spool ## compare with the peers, as ratios
@@ -114,6 +128,7 @@ check: ## all that must pass before a commit; what CI runs
 	@$(MAKE) --no-print-directory vet
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory chaos-short
 
 .PHONY: tools
 tools: ## install redis-server and a C compiler if they are missing

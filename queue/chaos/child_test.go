@@ -115,7 +115,7 @@ func startChild(tb testing.TB, o *oracle, binary, role string, setup any) *child
 	select {
 	case <-c.ready:
 	case <-c.ended:
-		tb.Fatalf("a %s did not start: %v %v %s", role, c.err, c.last.Text, c.crash)
+		tb.Fatalf("a %s did not start: %v %v %s", role, c.err, o.said(), c.crash)
 	case <-time.After(patience):
 		tb.Fatalf("a %s does not get ready", role)
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -77,6 +78,11 @@ func (d *disk) attach() {
 func (d *disk) remount() {
 	d.Helper()
 	run(d, "umount", d.dir)
+	// Exit status 1: mended.
+	image := filepath.Join(d.back, "image")
+	if out, err := exec.Command("fsck.ext4", "-fy", image).CombinedOutput(); err != nil && !strings.Contains(err.Error(), "status 1") {
+		d.Errorf("fsck: %v: %s", err, out)
+	}
 	d.attach()
 }
 

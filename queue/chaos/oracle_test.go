@@ -120,6 +120,13 @@ func (o *oracle) refusals() int {
 	return o.refused
 }
 
+// said returns what children complained of.
+func (o *oracle) said() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.troubles)
+}
+
 // verdict is a row of the table.
 type verdict struct {
 	Jobs      int           // accepted
@@ -262,9 +269,9 @@ func checkFinished(tb testing.TB, c *child) {
 	if in != out {
 		tb.Errorf("the books: %d in, %d out: %+v", in, out, st)
 	}
-	if st.Superseded+st.Dead+st.Removed+st.Unreadable > 0 || st.Quarantined > 0 || len(st.Bad) > 0 {
-		tb.Errorf("superseded %d, dead %d, removed %d, unreadable %d, quarantined %d, bad %v",
-			st.Superseded, st.Dead, st.Removed, st.Unreadable, st.Quarantined, st.Bad)
+	// A disk that lies about what it has written may have a segment salvaged; no job is lost by that.
+	if st.Superseded+st.Dead+st.Removed+st.Unreadable > 0 || len(st.Bad) > 0 {
+		tb.Errorf("superseded %d, dead %d, removed %d, unreadable %d, bad %v", st.Superseded, st.Dead, st.Removed, st.Unreadable, st.Bad)
 	}
 }
 
