@@ -105,7 +105,7 @@
 // that lagged is promoted, when it is emptied or restarted from an old state. With
 // Config.Guard each job that Redis has acknowledged, at once or at a replay, is kept in
 // SpoolDir/journal for that long, by a goroutine of its own, in the page cache within some
-// 7 ms: that survives the process, and not the host.
+// 8 ms: that survives the process, and not the host.
 //
 //	entries     1 2 3 4 5 6 7 8 9          acknowledged, in the journal
 //	marker              4         9        in Redis, per producer and queue, every 100 ms
@@ -115,7 +115,8 @@
 // was set to proves a loss, also one without a lost connection, and of the jobs that were
 // acknowledged since that value those that Redis does not hold are sent again, under the
 // same ids, by way of the spool. The marker is set by a script that leaves any other value
-// than the expected alone: the evidence survives a lost reply.
+// than the expected alone: the evidence survives a lost reply. The first one of a queue is set
+// before the first job of the queue is sent.
 //
 // Every five seconds it is looked which jobs are gone from Redis, completed or archived. With
 // the marker intact they are finished, and let go of. So after a loss no more can run twice

@@ -81,7 +81,7 @@ func openJournal(cfg Config) (*journal, error) {
 	j := &journal{
 		store: store, log: cfg.Logger, wake: make(chan struct{}, 1), fresh: make(chan struct{}, 1),
 		stop: make(chan struct{}), ended: make(chan struct{}),
-		last: map[string]*uint64{},
+		seq: firstMark, last: map[string]*uint64{},
 	}
 	go j.run()
 	return j, nil

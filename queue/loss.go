@@ -83,6 +83,7 @@ func newLossGuard(p *Producer, j *journal) *lossGuard {
 		reader: j.store.Reader(journalFlow),
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
+	p.sender.first = &firstMarks{owner: j.store.OwnName(), keep: g.markKeep()}
 	return g
 }
 
@@ -151,6 +152,9 @@ func (g *lossGuard) advance() {
 		id := markID{g.j.store.OwnName(), q}
 		if g.marks[id] == nil {
 			g.marks[id] = newMark(id.owner, q, g.markKeep())
+			if g.p.sender.first.has(q) {
+				g.marks[id].introduced()
+			}
 		}
 		g.advanceTo(g.marks[id], seq)
 	}

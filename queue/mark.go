@@ -65,6 +65,9 @@ func newMark(owner, queue string, keep time.Duration) *mark {
 	return &mark{owner: owner, queue: queue, keep: keep, possible: []string{""}}
 }
 
+// introduced says that the marker is there, see firstMarks.
+func (m *mark) introduced() { m.value, m.possible = firstMark, []string{strconv.Itoa(firstMark)} }
+
 func (m *mark) key() string { return compose.QueuePrefix(m.queue) + "spool:mark:" + m.owner }
 
 // covers reports whether all entries up to one are covered.

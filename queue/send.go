@@ -47,6 +47,7 @@ type sender struct {
 	stop    context.CancelFunc   // ends closing
 	release *redis.Script
 	confirm ConfirmConfig // set before the first command
+	first   *firstMarks   // as well; nil: there is no guard
 
 	known    sync.Map      // queue -> time before which it needs no registration
 	knownFor time.Duration // for how long a registration is known to be there
@@ -108,6 +109,7 @@ func (s *sender) wait() {
 
 // inline sends one command in the caller's goroutine.
 func (s *sender) inline(ctx context.Context, cmd command) result {
+	s.first.ensure(ctx, s, cmd.Queue)
 	r := s.once(ctx, cmd)
 	if s.moved(ctx, r.err) {
 		r = s.once(ctx, cmd)
@@ -136,17 +138,24 @@ func (s *sender) once(ctx context.Context, cmd command) result {
 // batch sends commands in one pipeline per server. The results are in the order of the
 // commands.
 func (s *sender) batch(ctx context.Context, cmds []command) []result {
+	s.first.ensure(ctx, s, queuesOf(cmds, func(int) bool { return s.first != nil })...)
 	results := s.pipelines(ctx, cmds)
 	s.followMoved(ctx, cmds, results)
-	var queues []string
 	for i := range results {
 		results[i] = s.settleLock(ctx, cmds[i], results[i])
-		if results[i].err == nil && !slices.Contains(queues, cmds[i].Queue) {
-			queues = append(queues, cmds[i].Queue)
+	}
+	s.register(ctx, queuesOf(cmds, func(i int) bool { return results[i].err == nil })...)
+	return results
+}
+
+// queuesOf returns the queues of those commands that count, each once.
+func queuesOf(cmds []command, counts func(i int) bool) (queues []string) {
+	for i, c := range cmds {
+		if counts(i) && !slices.Contains(queues, c.Queue) {
+			queues = append(queues, c.Queue)
 		}
 	}
-	s.register(ctx, queues...)
-	return results
+	return queues
 }
 
 func pick(cmds []command, which []int) []command {

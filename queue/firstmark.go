@@ -1,0 +1,60 @@
+package queue
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// firstMark is what a queue's marker has before anything of the queue is acknowledged.
+const firstMark = 1
+
+// firstMarks sets the first marker of each queue before the first job of the queue is sent:
+// so if Redis loses a job, be it the first, it loses a marker as well. Safe for concurrent
+// use. A nil one sets none.
+type firstMarks struct {
+	owner string
+	keep  time.Duration
+	set   sync.Map // queue -> true
+}
+
+// ensure sets those markers of some queues that were not set yet. Where that fails, the next
+// command of the queue tries again: what is wrong will show with the job.
+func (f *firstMarks) ensure(ctx context.Context, s *sender, queues ...string) {
+	if f == nil {
+		return
+	}
+	byServer := map[redis.UniversalClient][]string{}
+	for _, q := range queues {
+		if f.has(q) {
+			continue
+		}
+		if server, err := s.server(ctx, q); err == nil {
+			byServer[server] = append(byServer[server], q)
+		}
+	}
+	for server, some := range byServer {
+		pipe := server.Pipeline()
+		replies := make([]*redis.BoolCmd, len(some))
+		for i, q := range some {
+			replies[i] = pipe.SetNX(ctx, newMark(f.owner, q, f.keep).key(), strconv.Itoa(firstMark), f.keep)
+		}
+		_, _ = pipe.Exec(ctx)
+		for i, q := range some {
+			if replies[i].Err() == nil {
+				f.set.Store(q, true)
+			}
+		}
+	}
+}
+
+func (f *firstMarks) has(queue string) bool {
+	if f == nil {
+		return false
+	}
+	_, set := f.set.Load(queue)
+	return set
+}

@@ -1,0 +1,41 @@
+package queue
+
+import (
+	"context"
+	"testing"
+
+	"github.com/hibiken/asynq"
+)
+
+// TestALossBeforeTheGuardHasSetAMarker: the first job of a queue is guarded as well, and a
+// batch's jobs of several queues are.
+func TestALossBeforeTheGuardHasSetAMarker(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	k.enqueue(t, 1, 0)
+	_, err := k.EnqueueBatch(t.Context(), []*asynq.Task{
+		asynq.NewTask("t", nil, asynq.Queue("a")), asynq.NewTask("t", nil, asynq.Queue("b")), asynq.NewTask("t", nil, asynq.Queue("a")),
+	})
+	check(t, err)
+	k.flushAll(t)
+	k.g.advance()
+	if st := k.Stats(); st.Losses != 3 || st.Resent != 4 {
+		t.Errorf("%d losses, %d sent again", st.Losses, st.Resent)
+	}
+}
+
+// TestTheFirstMarkerIsNoLoss where nothing was lost, and where it could not be set first.
+func TestTheFirstMarkerIsNoLoss(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	k.enqueue(t, 1, 0)
+	k.g.advance()
+	k.sender.first.owner = "another" // so that there is none where the guard looks
+	_, err := k.EnqueueContext(context.Background(), asynq.NewTask("t", nil), asynq.Queue("other"))
+	check(t, err)
+	k.sender.first.set.Delete("other")
+	k.g.advance()
+	if st := k.Stats(); st.Losses != 0 || st.Resent != 0 {
+		t.Errorf("%d losses, %d sent again", st.Losses, st.Resent)
+	}
+}
