@@ -4,6 +4,16 @@ GOVULNCHECK_VERSION ?= v1.9.0
 GO       ?= go
 GOLANGCI  = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 
+# Nested modules, so that users of queue and spool do not inherit what these need. Those
+# named bench have benchmarks and no tests: vet compiles them.
+MODULES = \
+	spool/bench
+
+TESTED = $(filter-out %/bench,$(MODULES))
+
+# $(call each,modules,command) runs a command in each module.
+each = @set -e; for dir in $(1); do echo "cd $$dir && $(2)"; (cd $$dir && $(2)); done
+
 ARGS        ?= # for demo: make demo ARGS='--redis-server'
 GOTESTFLAGS ?= # for test, crash and bench: make test GOTESTFLAGS='-short -v'
 FUZZTIME    ?= 10s
@@ -24,6 +34,7 @@ demo: ## show an outage and its end; needs only Go (ARGS=...)
 .PHONY: test
 test: tools ## run all tests with the race detector (GOTESTFLAGS=...)
 	$(GO) test -race -timeout 15m $(GOTESTFLAGS) ./...
+	$(call each,$(TESTED),$(GO) test -race -timeout 15m $(GOTESTFLAGS) ./...)
 
 .PHONY: race
 race: test ## the same as test
@@ -60,7 +71,7 @@ bench-all: tools ## run all benchmarks of this module
 .PHONY: lint
 lint: ## run golangci-lint
 	$(GOLANGCI) run
-	cd spool/bench && $(GOLANGCI) run -c ../../.golangci.yml
+	$(call each,$(MODULES),$(GOLANGCI) run -c $(CURDIR)/.golangci.yml)
 
 .PHONY: fmt
 fmt: ## format the code
@@ -75,18 +86,18 @@ vet: tools ## run go vet for this system, macOS and Windows
 	$(GO) vet ./...
 	CGO_ENABLED=0 GOOS=darwin $(GO) vet ./...
 	CGO_ENABLED=0 GOOS=windows $(GO) vet ./...
-	cd spool/bench && $(GO) vet ./...
+	$(call each,$(MODULES),$(GO) vet ./...)
 
 .PHONY: tidy
 tidy: ## tidy go.mod and go.sum
 	$(GO) mod tidy
-	cd spool/bench && $(GO) mod tidy
+	$(call each,$(MODULES),$(GO) mod tidy)
 
 .PHONY: tidy-check
 tidy-check: ## fail if tidy would change something, or a module is not what it was
 	$(GO) mod tidy -diff
 	$(GO) mod verify
-	cd spool/bench && $(GO) mod tidy -diff && $(GO) mod verify
+	$(call each,$(MODULES),$(GO) mod tidy -diff && $(GO) mod verify)
 
 .PHONY: vuln
 vuln: ## look for known vulnerabilities; needs the vulnerability database online, so not in check
