@@ -4,18 +4,19 @@ GOVULNCHECK_VERSION ?= v1.9.0
 GO       ?= go
 GOLANGCI  = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 
-# Nested modules, so that users of queue and spool do not inherit what these need. Those
-# named bench have benchmarks and no tests: vet compiles them.
+# Nested modules, so that users of queue and spool do not inherit what these need.
+# spool/bench has benchmarks and no tests: vet compiles them.
 MODULES = \
+	queue/bench \
 	spool/bench
 
-TESTED = $(filter-out %/bench,$(MODULES))
+TESTED = $(filter-out spool/bench,$(MODULES))
 
 # $(call each,modules,command) runs a command in each module.
 each = @set -e; for dir in $(1); do echo "cd $$dir && $(2)"; (cd $$dir && $(2)); done
 
 ARGS        ?= # for demo: make demo ARGS='--redis-server'
-GOTESTFLAGS ?= # for test, crash and bench: make test GOTESTFLAGS='-short -v'
+GOTESTFLAGS ?= # for test, crash and bench-all: make test GOTESTFLAGS='-short -v'
 FUZZTIME    ?= 10s
 COUNT       ?= 5
 
@@ -53,16 +54,32 @@ fuzz: ## run each fuzz test for FUZZTIME (10s)
 crash: tools ## run the crash, kill and outage tests COUNT (5) times
 	$(GO) test -race -timeout 30m -run 'Crash|Kill|Outage' -count=$(COUNT) $(GOTESTFLAGS) ./...
 
+# Results are kept in bin, in the Go benchmark format. TABLE makes a table of them.
+TABLE = cd queue/bench && $(GO) run ./table
+
 .PHONY: bench
-bench: bench-enqueue bench-spool ## compare with the peers, as ratios
+bench: tools ## compare with the peers: one table of ratios (ROUNDS=n BENCHTIME=1s SCALE=1)
+	@mkdir -p bin
+	queue/bench/run >bin/bench.new
+	spool/bench/run >>bin/bench.new
+	mv bin/bench.new bin/bench.txt
+	@$(TABLE) ../../bin/bench.txt
+
+.PHONY: bench-readme
+bench-readme: ## put the table of the last make bench in README.md
+	$(TABLE) -into ../../README.md ../../bin/bench.txt
 
 .PHONY: bench-enqueue
-bench-enqueue: tools ## compare Enqueue with plain asynq and pipelines, in alternating rounds (9 of 1 s)
-	$(GO) test -run '^$$' -bench 'Ratio|Waits|Price' -benchtime 1x -timeout 30m ./queue $(GOTESTFLAGS)
+bench-enqueue: tools ## the part of bench about Enqueue, replay and guard (BENCH=regexp ROUNDS=9 BENCHTIME=1s)
+	@mkdir -p bin
+	queue/bench/run >bin/bench-enqueue.txt
+	@$(TABLE) -all ../../bin/bench-enqueue.txt
 
 .PHONY: bench-spool
-bench-spool: tools ## compare spool.Append with other stores (ROUNDS=5 BENCHTIME=1s BENCH=regexp SCALE=1)
-	spool/bench/run
+bench-spool: tools ## the part of bench about spool (BENCH=regexp ROUNDS=5 BENCHTIME=1s SCALE=1)
+	@mkdir -p bin
+	spool/bench/run >bin/bench-spool.txt
+	@$(TABLE) -all ../../bin/bench-spool.txt
 
 .PHONY: bench-all
 bench-all: tools ## run all benchmarks of this module
