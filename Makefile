@@ -69,6 +69,10 @@ bench: tools ## compare with the peers: one table of ratios (ROUNDS=n BENCHTIME=
 bench-readme: ## put the table of the last make bench in README.md
 	$(TABLE) -into ../../README.md ../../bin/bench.txt
 
+.PHONY: picture
+picture: tools ## draw Enqueue through an outage, plain asynq beside Producer: queue/bench/outage.svg
+	cd queue/bench && $(GO) run ./outage -o outage.svg
+
 .PHONY: bench-enqueue
 bench-enqueue: tools ## the part of bench about Enqueue, replay and guard (BENCH=regexp ROUNDS=9 BENCHTIME=1s)
 	@mkdir -p bin
