@@ -70,7 +70,11 @@ func (r row) line(res results) string {
 	if tail := res.rounds[metric{r.ours.bench, r.tail}]; len(tail) > 0 {
 		cells[6] = ratio(tail.median())
 	}
-	return strings.TrimRight("| "+strings.Join(cells, " | "), " ") + " |\n"
+	var b strings.Builder
+	for _, cell := range cells {
+		b.WriteString(strings.TrimRight("| "+cell, " ") + " ")
+	}
+	return b.String() + "|\n"
 }
 
 // compare returns the ratio, the least, and the greatest of the rounds; those are 0 where

@@ -79,6 +79,11 @@ func outage() (rows []row) {
 			peer: "plain asynq, healthy Redis", theirs: metric{bench, "plain/s"}, ratio: "x-rate", tail: "x-p99",
 		})
 	}
+	for _, callers := range []string{"1", "64", "256"} {
+		for _, q := range []string{"p50", "p99"} {
+			rows = append(rows, row{what: q + " of `Enqueue`, " + people(callers), ours: metric{"OutageWaits/callers=" + callers, q + "-ms"}})
+		}
+	}
 	return append(rows, row{what: "the first call, budget 500 ms", ours: metric{"OutageWaits/callers=1", "first-ms"}})
 }
 
