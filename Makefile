@@ -22,7 +22,7 @@ COUNT       ?= 5
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/spool
@@ -33,20 +33,26 @@ demo: ## show an outage and its end; needs only Go (ARGS=...)
 	$(GO) run ./cmd/spool demo $(ARGS)
 
 .PHONY: test
-test: tools ## run all tests with the race detector (GOTESTFLAGS=...)
-	$(GO) test -race -timeout 15m $(GOTESTFLAGS) ./...
+test: tools ## run all tests with the race detector, and tell what they cover (GOTESTFLAGS=...)
+	@mkdir -p bin
+	$(GO) test -race -coverprofile=bin/cover.out -timeout 15m $(GOTESTFLAGS) ./...
+	@$(GO) tool cover -func=bin/cover.out | tail -n 1
 	$(call each,$(TESTED),$(GO) test -race -timeout 15m $(GOTESTFLAGS) ./...)
+
+.PHONY: cover
+cover: test ## the same, then each function that is not covered in full
+	@$(GO) tool cover -func=bin/cover.out | grep -v '100.0%$$'
 
 .PHONY: race
 race: test ## the same as test
 
+# Only packages that have fuzz tests are compiled for it.
 .PHONY: fuzz
 fuzz: ## run each fuzz test for FUZZTIME (10s)
-	@set -e; for pkg in $$($(GO) list ./...); do \
-		tests=$$($(GO) test -list '^Fuzz' $$pkg); \
-		for name in $$(echo "$$tests" | grep '^Fuzz' || true); do \
-			echo "$$pkg $$name"; \
-			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	@set -e; grep -rl --include='*_test.go' '^func Fuzz' cmd queue spool | while read -r file; do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			echo "$$file $$name"; \
+			(cd $$(dirname $$file) && $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) .) </dev/null; \
 		done; \
 	done
 
@@ -123,6 +129,7 @@ tidy-check: ## fail if tidy would change something, or a module is not what it w
 .PHONY: vuln
 vuln: ## look for known vulnerabilities; needs the vulnerability database online, so not in check
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) ./...
+	$(call each,$(MODULES),$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) ./...)
 
 .PHONY: check
 check: ## all that must pass before a commit; what CI runs
@@ -131,6 +138,7 @@ check: ## all that must pass before a commit; what CI runs
 	@$(MAKE) --no-print-directory vet
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=2s
 
 .PHONY: tools
 tools: ## install redis-server and a C compiler if they are missing
