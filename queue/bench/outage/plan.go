@@ -28,7 +28,7 @@ const drainFor = time.Minute
 // run offers the jobs and returns what became of them: plain asynq first.
 func (p plan) run(ctx context.Context) (_ []*record, err error) {
 	// What is acknowledged survives the kill: only then is a loss the producer's.
-	server, err := redistest.Start(redistest.Options{AppendOnly: true})
+	server, err := redistest.Start(redistest.Options{AppendOnly: true}) //nolint:contextcheck // it lives until it is closed
 	if err != nil {
 		return nil, err
 	}
@@ -41,12 +41,12 @@ func (p plan) run(ctx context.Context) (_ []*record, err error) {
 
 	redis := asynq.RedisClientOpt{Addr: server.Addr()}
 	plain := asynq.NewClient(redis)
-	defer plain.Close()
-	producer, err := queue.New(queue.Config{Redis: redis, SpoolDir: dir})
+	defer func() { err = errors.Join(err, plain.Close()) }()
+	producer, err := queue.New(queue.Config{Redis: redis, SpoolDir: dir}) //nolint:contextcheck // it lives until it is closed
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, producer.Close()) }()
+	defer func() { err = errors.Join(err, producer.Close()) }() //nolint:contextcheck // Close has no context
 
 	runs := []*record{{name: "plain asynq", queue: "plain"}, {name: "Producer", queue: "producer"}}
 	fault := make(chan error, 1)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -31,9 +32,9 @@ func (r *record) add(c call) {
 }
 
 // lookFor counts the jobs that are not in Redis. All calls have returned.
-func (r *record) lookFor(redis asynq.RedisConnOpt) error {
+func (r *record) lookFor(redis asynq.RedisConnOpt) (err error) {
 	inspector := asynq.NewInspector(redis)
-	defer inspector.Close()
+	defer func() { err = errors.Join(err, inspector.Close()) }()
 	const page = 1000
 	found := map[string]bool{} // by payload, which is the job's number
 	for n, full := 1, true; full; n++ {
