@@ -4,22 +4,23 @@ GOVULNCHECK_VERSION ?= v1.9.0
 GO       ?= go
 GOLANGCI  = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 
-# Nested modules, so that users of queue and spool do not inherit what these need. Those
-# named bench have benchmarks and no tests: vet compiles them. queue/chaos has targets of its own.
+# Nested modules, so that users of queue and spool do not inherit what these need.
+# spool/bench has benchmarks and no tests: vet compiles them. queue/chaos has targets of its own.
 MODULES = \
+	queue/bench \
 	queue/chaos \
 	queue/queueotel \
 	queue/queueprom \
 	queue/queueprom/alerts \
 	spool/bench
 
-TESTED = $(filter-out %/bench queue/chaos,$(MODULES))
+TESTED = $(filter-out spool/bench queue/chaos,$(MODULES))
 
 # $(call each,modules,command) runs a command in each module.
 each = @set -e; for dir in $(1); do echo "cd $$dir && $(2)"; (cd $$dir && $(2)); done
 
 ARGS        ?= # for demo: make demo ARGS='--redis-server'
-GOTESTFLAGS ?= # for test, crash and bench: make test GOTESTFLAGS='-short -v'
+GOTESTFLAGS ?= # for test, crash and bench-all: make test GOTESTFLAGS='-short -v'
 FUZZTIME    ?= 10s
 COUNT       ?= 5
 MINUTES     ?= 10
@@ -27,7 +28,7 @@ CHAOSFLAGS  ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/spool
@@ -38,20 +39,26 @@ demo: ## show an outage and its end; needs only Go (ARGS=...)
 	$(GO) run ./cmd/spool demo $(ARGS)
 
 .PHONY: test
-test: tools ## run all tests with the race detector (GOTESTFLAGS=...)
-	$(GO) test -race -timeout 15m $(GOTESTFLAGS) ./...
+test: tools ## run all tests with the race detector, and tell what they cover (GOTESTFLAGS=...)
+	@mkdir -p bin
+	$(GO) test -race -coverprofile=bin/cover.out -timeout 15m $(GOTESTFLAGS) ./...
+	@$(GO) tool cover -func=bin/cover.out | tail -n 1
 	$(call each,$(TESTED),$(GO) test -race -timeout 15m $(GOTESTFLAGS) ./...)
+
+.PHONY: cover
+cover: test ## the same, then each function that is not covered in full
+	@$(GO) tool cover -func=bin/cover.out | grep -v '100.0%$$'
 
 .PHONY: race
 race: test ## the same as test
 
+# Only packages that have fuzz tests are compiled for it.
 .PHONY: fuzz
 fuzz: ## run each fuzz test for FUZZTIME (10s)
-	@set -e; for pkg in $$($(GO) list ./...); do \
-		tests=$$($(GO) test -list '^Fuzz' $$pkg); \
-		for name in $$(echo "$$tests" | grep '^Fuzz' || true); do \
-			echo "$$pkg $$name"; \
-			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	@set -e; grep -rl --include='*_test.go' '^func Fuzz' cmd queue spool | while read -r file; do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			echo "$$file $$name"; \
+			(cd $$(dirname $$file) && $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) .) </dev/null; \
 		done; \
 	done
 
@@ -71,16 +78,36 @@ chaos-short: tools ## the same in short, with the race detector
 soak: tools ## faults by chance for MINUTES (10) at 2,000 jobs per second
 	cd queue/chaos && $(GO) test -timeout 0 -count=1 -v -run Soak . -soak $(MINUTES)m $(CHAOSFLAGS)
 
+# Results are kept in bin, in the Go benchmark format. TABLE makes a table of them.
+TABLE = cd queue/bench && $(GO) run ./table
+
 .PHONY: bench
-bench: bench-enqueue bench-spool ## compare with the peers, as ratios
+bench: tools ## compare with the peers: one table of ratios (ROUNDS=n BENCHTIME=1s SCALE=1)
+	@mkdir -p bin
+	queue/bench/run >bin/bench.new
+	spool/bench/run >>bin/bench.new
+	mv bin/bench.new bin/bench.txt
+	@$(TABLE) ../../bin/bench.txt
+
+.PHONY: bench-readme
+bench-readme: ## put the table of the last make bench in README.md
+	$(TABLE) -into ../../README.md ../../bin/bench.txt
+
+.PHONY: picture
+picture: tools ## draw Enqueue through an outage, plain asynq beside Producer: queue/bench/outage.svg
+	cd queue/bench && $(GO) run ./outage -o outage.svg
 
 .PHONY: bench-enqueue
-bench-enqueue: tools ## compare Enqueue with plain asynq and pipelines, in alternating rounds (9 of 1 s)
-	$(GO) test -run '^$$' -bench 'Ratio|Waits|Price' -benchtime 1x -timeout 30m ./queue $(GOTESTFLAGS)
+bench-enqueue: tools ## the part of bench about Enqueue, replay and guard (BENCH=regexp ROUNDS=9 BENCHTIME=1s)
+	@mkdir -p bin
+	queue/bench/run >bin/bench-enqueue.txt
+	@$(TABLE) -all ../../bin/bench-enqueue.txt
 
 .PHONY: bench-spool
-bench-spool: tools ## compare spool.Append with other stores (ROUNDS=5 BENCHTIME=1s BENCH=regexp SCALE=1)
-	spool/bench/run
+bench-spool: tools ## the part of bench about spool (BENCH=regexp ROUNDS=5 BENCHTIME=1s SCALE=1)
+	@mkdir -p bin
+	spool/bench/run >bin/bench-spool.txt
+	@$(TABLE) -all ../../bin/bench-spool.txt
 
 .PHONY: bench-all
 bench-all: tools ## run all benchmarks of this module
@@ -120,6 +147,7 @@ tidy-check: ## fail if tidy would change something, or a module is not what it w
 .PHONY: vuln
 vuln: ## look for known vulnerabilities; needs the vulnerability database online, so not in check
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) ./...
+	$(call each,$(MODULES),$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) ./...)
 
 .PHONY: check
 check: ## all that must pass before a commit; what CI runs
@@ -129,6 +157,7 @@ check: ## all that must pass before a commit; what CI runs
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory chaos-short
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=2s
 
 .PHONY: tools
 tools: ## install redis-server and a C compiler if they are missing

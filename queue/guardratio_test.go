@@ -28,7 +28,7 @@ func BenchmarkGuardRatio(b *testing.B) {
 					return err
 				})
 			}
-			var ratios, plain, p99s []float64
+			var ratios, plain, guardeds, p99s []float64
 			b.ResetTimer()
 			for range *rounds {
 				before := round(without)
@@ -36,15 +36,18 @@ func BenchmarkGuardRatio(b *testing.B) {
 				after := round(without)
 				base := (before.perSecond + after.perSecond) / 2
 				ratios, plain = append(ratios, guarded.perSecond/base), append(plain, base)
+				guardeds = append(guardeds, guarded.perSecond)
 				p99s = append(p99s, guarded.quantile(0.99).Seconds()/after.quantile(0.99).Seconds())
 				finishAll(b, admin)
 			}
 			if st := with.Stats(); st.JournalSkipped > 0 && *rounds < 4 || st.Losses > 0 {
 				b.Errorf("%+v", st)
 			}
-			b.ReportMetric(median(ratios), "x-without")
-			b.ReportMetric(median(p99s), "x-p99")
+			reportRounds(b, ratios, "x-without")
+			reportRounds(b, p99s, "x-p99")
 			b.ReportMetric(median(plain), "without/s")
+			b.ReportMetric(median(guardeds), "with/s")
+			b.ReportMetric(float64(*rounds), "rounds")
 			b.ReportMetric(0, "ns/op")
 		})
 	}

@@ -65,8 +65,9 @@ func compareReplay(b *testing.B, r *redistest.Server, addr string, queues int) {
 	b.ReportMetric(median(pipelines), "pipeline/s")
 	b.ReportMetric(median(loops), "loop/s")
 	b.ReportMetric(median(replays), "replay/s")
-	b.ReportMetric(median(ofPipeline), "x-pipeline")
-	b.ReportMetric(median(ofLoop), "x-loop")
+	reportRounds(b, ofPipeline, "x-pipeline")
+	reportRounds(b, ofLoop, "x-loop")
+	b.ReportMetric(float64(*rounds), "rounds")
 	b.ReportMetric(0, "ns/op")
 }
 

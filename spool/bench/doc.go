@@ -2,18 +2,16 @@
 // It is a module of its own, so that nobody who uses spool inherits the peers.
 //
 // There is nothing here to import: the benchmarks are in bench_test.go, the peers
-// in stores_test.go, and the program table makes one table of the results. The
-// script run does all of it:
+// in stores_test.go. The script run runs them in rounds, and prints what they print:
 //
 //	cd spool/bench
 //	./run              # Append, AppendAfterDrain and ReadSettle, 5 rounds
 //	SCALE=1 ./run      # and once AppendRate, SettleRate and Open with 5,000,000 records
 //	./run -h           # what else it can do
 //
-// One benchmark by hand, and the same through the table:
+// "make bench-spool" makes a table of that. One benchmark by hand:
 //
 //	go test -run '^$' -bench 'Append/store=(spool|pebble)/callers=64$'
-//	go test -run '^$' -bench 'ReadSettle' -count 3 | go run ./table
 //
 // # What is compared
 //

@@ -54,7 +54,7 @@ func (s samples) over(other samples) samples {
 // readResults reads the output of any number of runs.
 func readResults(in io.Reader) (results, error) {
 	res := results{rounds: map[metric]samples{}}
-	reader := benchfmt.NewReader(in, "standard input")
+	reader := benchfmt.NewReader(in, "results")
 	for reader.Scan() {
 		switch rec := reader.Result().(type) {
 		case *benchfmt.Result:
@@ -67,7 +67,7 @@ func readResults(in io.Reader) (results, error) {
 		return results{}, err
 	}
 	if len(res.rounds) == 0 {
-		return results{}, errors.New("no benchmark results on standard input")
+		return results{}, errors.New("no benchmark results")
 	}
 	return res, nil
 }
@@ -86,6 +86,16 @@ func (r *results) add(rec *benchfmt.Result) {
 		}
 		r.rounds[m] = append(r.rounds[m], v.Value)
 	}
+}
+
+// fact is the value of a fact, or "unknown".
+func (r results) fact(key string) string {
+	for _, f := range r.facts {
+		if f.key == key {
+			return f.value
+		}
+	}
+	return "unknown"
 }
 
 // rated reports whether a benchmark has a metric per second.

@@ -9,8 +9,10 @@ import (
 	"text/tabwriter"
 )
 
-// printTables prints all there is to say about res.
-func printTables(out io.Writer, res results) error {
+// printRest prints what the table leaves out: all facts, all stores and numbers of callers,
+// what spool is to reach, and every other number.
+func printRest(out io.Writer, res results) error {
+	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, f := range res.facts {
 		fmt.Fprintf(w, "%s\t%s\n", f.key, f.value)
@@ -108,7 +110,11 @@ func number(v float64) string {
 	if v < 1000 {
 		return strconv.FormatFloat(v, 'g', 3, 64)
 	}
-	digits := strconv.FormatFloat(v, 'f', 0, 64)
+	return grouped(strconv.FormatFloat(v, 'f', 0, 64))
+}
+
+// grouped puts commas between the thousands of a whole number.
+func grouped(digits string) string {
 	for i := len(digits) - 3; i > 0; i -= 3 {
 		digits = digits[:i] + "," + digits[i:]
 	}
