@@ -1,27 +1,24 @@
 package chaos_test
 
 import (
-	"fmt"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// disk is a small ext4 file system of a test's own, in an image that lies on a tmpfs of its
-// own. Where that tmpfs is full, writing to the file system fails with EIO.
+// disk is a small ext4 file system of a test's own, in a file.
 type disk struct {
 	testing.TB // since mount
 
-	bytes   int64 // of the file system
-	journal bool  // else EIO is only that, and does not make the file system read-only
+	bytes int64 // of the file system
 
-	dir  string // the mounted file system
-	back string // the tmpfs that the image is on
+	dir   string // the mounted file system
+	image string // the file
 }
 
 const (
@@ -30,8 +27,6 @@ const (
 	// requireRoot, if set, makes a test fail rather than be skipped that cannot mount.
 	requireRoot = "SPOOL_TEST_REQUIRE_ROOT"
 )
-
-var mounted atomic.Int64
 
 // mount makes the file system and returns where it is. Without root the test is skipped.
 func (d *disk) mount(tb testing.TB) string {
@@ -43,27 +38,11 @@ func (d *disk) mount(tb testing.TB) string {
 		}
 		tb.Skip("only root can mount")
 	}
-	base := tb.TempDir()
-	d.back, d.dir = filepath.Join(base, "back"), filepath.Join(base, "disk")
-	for _, dir := range []string{d.back, d.dir} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	image := filepath.Join(d.back, "image")
-	run(tb, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", 2*d.bytes), fmt.Sprint("chaos", mounted.Add(1)), d.back)
-	tb.Cleanup(func() { run(tb, "umount", d.back) })
-	if err := os.WriteFile(image, nil, 0o600); err != nil {
+	d.dir, d.image = tb.TempDir(), filepath.Join(tb.TempDir(), "image")
+	if err := errors.Join(os.WriteFile(d.image, nil, 0o600), os.Truncate(d.image, d.bytes)); err != nil {
 		tb.Fatal(err)
 	}
-	if err := os.Truncate(image, d.bytes); err != nil {
-		tb.Fatal(err)
-	}
-	features := "has_journal"
-	if !d.journal {
-		features = "^has_journal"
-	}
-	run(tb, "mkfs.ext4", "-q", "-O", features, image)
+	run(tb, "mkfs.ext4", "-q", d.image)
 	d.attach()
 	tb.Cleanup(func() { run(tb, "umount", d.dir) })
 	return d.dir
@@ -71,7 +50,7 @@ func (d *disk) mount(tb testing.TB) string {
 
 func (d *disk) attach() {
 	d.Helper()
-	run(d, "mount", "-o", "loop", filepath.Join(d.back, "image"), d.dir)
+	run(d, "mount", "-o", "loop", d.image, d.dir)
 }
 
 // remount takes the file system away and brings it back, as after a repair. Nobody may use it.
@@ -79,27 +58,16 @@ func (d *disk) remount() {
 	d.Helper()
 	run(d, "umount", d.dir)
 	// Exit status 1: mended.
-	image := filepath.Join(d.back, "image")
-	if out, err := exec.Command("fsck.ext4", "-fy", image).CombinedOutput(); err != nil && !strings.Contains(err.Error(), "status 1") {
+	if out, err := exec.Command("fsck.ext4", "-fy", d.image).CombinedOutput(); err != nil && !strings.Contains(err.Error(), "status 1") {
 		d.Errorf("fsck: %v: %s", err, out)
 	}
 	d.attach()
 }
 
-// fail makes writes to blocks that were never written fail with EIO; repair ends that.
-func (d *disk) fail() { d.fill(d.back) }
-
-func (d *disk) repair() { d.empty(d.back) }
-
-// full makes the disk full; free ends that.
-func (d *disk) full() { d.fill(d.dir) }
-
-func (d *disk) free() { d.empty(d.dir) }
-
-// fill takes all the space of a file system.
-func (d *disk) fill(dir string) {
+// full takes all the space there is; free ends that.
+func (d *disk) full() {
 	d.Helper()
-	f, err := os.Create(filepath.Join(dir, "filler"))
+	f, err := os.Create(d.filler())
 	if err != nil {
 		d.Fatal(err)
 	}
@@ -111,12 +79,14 @@ func (d *disk) fill(dir string) {
 	}
 }
 
-func (d *disk) empty(dir string) {
+func (d *disk) free() {
 	d.Helper()
-	if err := os.Remove(filepath.Join(dir, "filler")); err != nil {
+	if err := os.Remove(d.filler()); err != nil {
 		d.Fatal(err)
 	}
 }
+
+func (d *disk) filler() string { return filepath.Join(d.dir, "filler") }
 
 // freeze makes all writes hang until thaw.
 func (d *disk) freeze() { d.control(fiFreeze) }

@@ -397,7 +397,9 @@ func diskFaults() []fault {
 		for _, p := range old {
 			p.kill()
 		}
-		w.shape.disk.remount()
+		if w.shape.disk != nil {
+			w.shape.disk.remount()
+		}
 		for range old {
 			w.startProducer()
 		}
@@ -410,11 +412,11 @@ func diskFaults() []fault {
 			w.hold(2 * length())
 			w.net.up()
 		}},
-		{name: "fdatasync fails in an outage, then a restart", shape: shape{disk: small(), pace: 2 * time.Millisecond}, most: refusing, refuses: true, do: during(true,
-			func(w *world) { w.shape.disk.fail() }, func(w *world) { w.shape.disk.repair(); restart(w) })},
+		{name: "fdatasync fails (EIO) in an outage, then a restart", shape: shape{pace: 4 * time.Millisecond}, most: refusing, refuses: true, do: during(true,
+			func(w *world) { w.tell(orderBreak) }, restart)},
 		{name: "a disk that hangs in an outage", shape: shape{disk: small(), pace: 2 * time.Millisecond}, most: refusing, do: during(false,
 			func(w *world) { w.shape.disk.freeze() }, func(w *world) { w.shape.disk.thaw() })},
-		{name: "SpoolDir becomes read-only in an outage, then a restart", shape: shape{disk: &disk{bytes: 64 * mebi, journal: true}}, most: refusing, refuses: true, do: during(true,
+		{name: "SpoolDir becomes read-only in an outage, then a restart", shape: shape{disk: small()}, most: refusing, refuses: true, do: during(true,
 			func(w *world) { w.shape.disk.abort() }, restart)},
 		{name: "disk full while Redis is there", quiet: true, shape: shape{disk: small()}, do: func(w *world) {
 			w.shape.disk.full()

@@ -109,6 +109,10 @@ func produce() error {
 		switch {
 		case strings.HasPrefix(order, orderStep):
 			stepBy(order)
+		case order == orderBreak:
+			if err := breakDisk(); err != nil {
+				return err
+			}
 		case order == orderDrain:
 			if err := c.drain(); err != nil {
 				say(report{Kind: reportTrouble, Text: "drain: " + err.Error()})
