@@ -5,7 +5,7 @@ GO       ?= go
 GOLANGCI  = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 
 # Nested modules, so that users of queue and spool do not inherit what these need.
-# spool/bench has benchmarks and no tests: vet compiles them. queue/chaos has targets of its own.
+# spool/bench has benchmarks and no tests: vet compiles them; queue/chaos has targets of its own.
 MODULES = \
 	queue/bench \
 	queue/chaos \
@@ -14,13 +14,15 @@ MODULES = \
 	queue/queueprom/alerts \
 	spool/bench
 
-TESTED = $(filter-out spool/bench queue/chaos,$(MODULES))
+RACED  = queue/queueotel queue/queueprom
+PLAIN  = queue/bench queue/queueprom/alerts # nothing runs at the same time there, and much is compiled
 
 # $(call each,modules,command) runs a command in each module.
 each = @set -e; for dir in $(1); do echo "cd $$dir && $(2)"; (cd $$dir && $(2)); done
 
 ARGS        ?= # for demo: make demo ARGS='--redis-server'
 GOTESTFLAGS ?= # for test, crash and bench-all: make test GOTESTFLAGS='-short -v'
+FUZZ        ?= cmd queue spool
 FUZZTIME    ?= 10s
 COUNT       ?= 5
 MINUTES     ?= 10
@@ -41,9 +43,10 @@ demo: ## show an outage and its end; needs only Go (ARGS=...)
 .PHONY: test
 test: tools ## run all tests with the race detector, and tell what they cover (GOTESTFLAGS=...)
 	@mkdir -p bin
-	$(GO) test -race -coverprofile=bin/cover.out -timeout 15m $(GOTESTFLAGS) ./...
+	$(GO) test -race -parallel 4 -coverprofile=bin/cover.out -timeout 15m $(GOTESTFLAGS) ./...
 	@$(GO) tool cover -func=bin/cover.out | tail -n 1
-	$(call each,$(TESTED),$(GO) test -race -timeout 15m $(GOTESTFLAGS) ./...)
+	$(call each,$(RACED),$(GO) test -race -timeout 15m $(GOTESTFLAGS) ./...)
+	$(call each,$(PLAIN),$(GO) test -timeout 15m $(GOTESTFLAGS) ./...)
 
 .PHONY: cover
 cover: test ## the same, then each function that is not covered in full
@@ -55,7 +58,7 @@ race: test ## the same as test
 # Only packages that have fuzz tests are compiled for it.
 .PHONY: fuzz
 fuzz: ## run each fuzz test for FUZZTIME (10s)
-	@set -e; grep -rl --include='*_test.go' '^func Fuzz' cmd queue spool | while read -r file; do \
+	@set -e; grep -rl --include='*_test.go' '^func Fuzz' $(FUZZ) | while read -r file; do \
 		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
 			echo "$$file $$name"; \
 			(cd $$(dirname $$file) && $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) .) </dev/null; \
@@ -157,7 +160,7 @@ check: ## all that must pass before a commit; what CI runs
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory chaos-short
-	@$(MAKE) --no-print-directory fuzz FUZZTIME=2s
+	@$(MAKE) --no-print-directory fuzz FUZZ=spool FUZZTIME=2s
 
 .PHONY: tools
 tools: ## install redis-server and a C compiler if they are missing
