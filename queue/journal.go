@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +58,9 @@ type journal struct {
 
 	writing sync.Mutex // held by flush
 	spare   waiting    // what was written last, to be used again; guarded by writing
+
+	// unread is the first blob that a recovery has not dealt with; nil: none goes on.
+	unread atomic.Pointer[spool.Position]
 
 	jobs    atomic.Int64 // in the blobs of the store
 	skipped atomic.Int64 // entries that could not be written
@@ -220,9 +224,15 @@ func (j *journal) write(blobs []waitingBlob, b []byte) {
 // journalFlow is the class of blobs.
 const journalFlow = "journal"
 
-// trim makes room by giving up the oldest segment. It reports whether that was anything.
+// trim makes room by giving up the oldest segment, but for what a recovery is yet to read: what
+// it sends again is added to the journal, too. It reports whether that was anything.
 func (j *journal) trim() bool {
 	blobs, err := j.store.Read(math.MaxInt, 2*journalSegment) // of one segment
+	if unread := j.unread.Load(); unread != nil {
+		if i := slices.IndexFunc(blobs, func(b spool.Entry) bool { return b.Position == *unread }); i >= 0 {
+			blobs = blobs[:i]
+		}
+	}
 	if err != nil || len(blobs) == 0 {
 		return false
 	}

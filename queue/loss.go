@@ -327,14 +327,16 @@ func (g *lossGuard) lookUp(queue string, left []suspect) (lost []suspect, err er
 	return lost, nil
 }
 
-// eachPage reads the whole journal, some blobs at a time.
+// eachPage reads the whole journal, some blobs at a time. What is still to be read stays.
 func (g *lossGuard) eachPage(fn func([]spool.Entry) error) error {
 	r := g.j.store.Reader(journalFlow)
+	defer g.j.unread.Store(nil)
 	for {
 		blobs, err := r.Read(sweepBlobs, journalMost)
 		if err != nil || len(blobs) == 0 {
 			return err
 		}
+		g.j.unread.Store(&blobs[0].Position)
 		if err := errors.Join(g.ctx.Err(), fn(blobs)); err != nil {
 			return err
 		}

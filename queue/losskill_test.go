@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"testing"
@@ -47,7 +48,10 @@ func TestLossWhileTheProducerIsKilled(t *testing.T) {
 		"back from an RDB": func(t *testing.T, b *both) {
 			t.Helper()
 			must(t, client(t, b.r.Addr()).Save(t.Context()).Err())
-			time.Sleep(time.Second) // for markers that are not in it: the child may be ahead of its lines
+			for range 3 { // markers that are not in it: the child may be ahead of its lines
+				was := markerOf(t, b.r)
+				eventually(t, "another marker", func() bool { return markerOf(t, b.r) != was })
+			}
 			kill(b)
 			killAndRestart(t, b.r)
 		},
@@ -81,4 +85,18 @@ func TestLossWhileTheProducerIsKilled(t *testing.T) {
 			t.Logf("%d jobs, %d more in the last 10 ms; %d losses, %d lost, %d sent again", len(ids), len(late), st.Losses, st.Lost, st.Resent)
 		})
 	}
+}
+
+// markerOf returns the marker of the only queue and producer that there are.
+func markerOf(tb testing.TB, r *redistest.Server) string {
+	tb.Helper()
+	rdb := client(tb, r.Addr())
+	keys, err := rdb.Keys(context.Background(), "asynq:{default}:spool:mark:*").Result()
+	must(tb, err)
+	if len(keys) != 1 {
+		tb.Fatalf("markers: %q", keys)
+	}
+	value, err := rdb.Get(context.Background(), keys[0]).Result()
+	must(tb, err)
+	return value
 }
