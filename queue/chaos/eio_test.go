@@ -36,7 +36,7 @@ func breakDisk() error {
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }()
-	if err := unix.Fdatasync(int(f.Fd())); err != unix.EIO { //nolint:errorlint // as the kernel gives it
+	if err := unix.Fdatasync(int(f.Fd())); err != unix.EIO {
 		return fmt.Errorf("fdatasync said %w", err)
 	}
 	return f.Close()
