@@ -43,7 +43,7 @@ demo: ## show an outage and its end; needs only Go (ARGS=...)
 .PHONY: test
 test: tools ## run all tests with the race detector, and tell what they cover (GOTESTFLAGS=...)
 	@mkdir -p bin
-	$(GO) test -race -parallel 4 -coverprofile=bin/cover.out -timeout 15m $(GOTESTFLAGS) ./...
+	$(GO) test -race -coverprofile=bin/cover.out -timeout 15m $(GOTESTFLAGS) ./...
 	@$(GO) tool cover -func=bin/cover.out | tail -n 1
 	$(call each,$(RACED),$(GO) test -race -timeout 15m $(GOTESTFLAGS) ./...)
 	$(call each,$(PLAIN),$(GO) test -timeout 15m $(GOTESTFLAGS) ./...)

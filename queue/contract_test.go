@@ -297,7 +297,7 @@ func TestEnqueueBatch(t *testing.T) {
 	t.Parallel()
 	r := redistest.Run(t, redistest.Options{})
 	proxy := redistest.NewProxy(t, r.Addr())
-	p := newProducer(t, queue.Config{Redis: server(proxy.Addr()), SpoolDir: t.TempDir()})
+	p := newProducer(t, queue.Config{EnqueueTimeout: 10 * time.Second, Redis: server(proxy.Addr()), SpoolDir: t.TempDir()})
 	var ids []string
 	for _, state := range []string{"up", "outage"} {
 		tasks := []*asynq.Task{
