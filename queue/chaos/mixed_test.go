@@ -17,7 +17,7 @@ func TestMixed(t *testing.T) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, shape{producers: 3})
-			w.troubles4(4 * length())
+			w.trouble(4*length(), length())
 			v := w.finish()
 			v.check(t, allowed{wait: usualWait + 2*length()})
 			t.Logf("%+v", v)
@@ -25,8 +25,8 @@ func TestMixed(t *testing.T) {
 	}
 }
 
-// troubles4 does faults to the four for a while.
-func (w *world) troubles4(d time.Duration) {
+// trouble does faults to all four for a while, with pauses of about so long between them.
+func (w *world) trouble(d, pause time.Duration) {
 	byTarget := map[string][]fault{}
 	for _, f := range faults() {
 		if f.mixes != "" {
@@ -38,7 +38,7 @@ func (w *world) troubles4(d time.Duration) {
 	for _, some := range byTarget {
 		all.Go(func() {
 			for time.Now().Before(end) {
-				w.hold(length())
+				w.hold(pause)
 				f := some[w.number(len(some))]
 				w.Logf("%s", f.name)
 				f.do(w)

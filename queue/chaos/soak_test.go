@@ -24,7 +24,7 @@ func TestSoak(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.troubles4(*soakFlag)
+		w.trouble(*soakFlag, 15*time.Second)
 	}()
 	pid := w.everyone()[0].cmd.Process.Pid
 	var samples []sample

@@ -278,24 +278,29 @@ func (w *world) finish() verdict {
 	return w.judgeAll()
 }
 
-// judgeAll waits until the workers have nothing more to do.
+// judgeAll waits until the workers have nothing more to do, or get nowhere.
 func (w *world) judgeAll() (v verdict) {
 	w.Helper()
-	end, before, still := time.Now().Add(patience), -1, 0
-	for time.Now().Before(end) {
+	before, still := -1, 0
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		accepted, processed := w.counts()
 		if processed >= accepted {
 			break
 		}
 		if still++; processed != before {
-			before, still = processed, 0
+			before, still, end = processed, 0, time.Now().Add(patience)
 		}
-		held, err := inRedis(w.direct.opt(), w.queues)
-		if err == nil && still > 4 && !busy(held) {
+		if still <= 4 {
+			continue
+		}
+		if held, err := inRedis(w.direct.opt(), w.queues); err == nil && !busy(held) {
 			break // what is left is in the hands of a dead worker
 		}
-		time.Sleep(200 * time.Millisecond)
 	}
+	for _, c := range w.everyone() { // a job that moves while the lists are read would be in none
+		c.signal(syscall.SIGSTOP)
+	}
+	time.Sleep(200 * time.Millisecond) // what they have said and sent arrives
 	held, err := inRedis(w.direct.opt(), w.queues)
 	if err != nil {
 		w.Errorf("Redis does not tell what it has: %v", err)
