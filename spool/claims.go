@@ -65,7 +65,10 @@ func (t twin) encode(tie uint32) []byte {
 			b = append(append(b, byte(len(h))), h[:]...)
 		}
 	}
-	return seal(binary.AppendUvarint(b, uint64(t.flow)), tie)
+	if t.flow >= 0 { // else it stays as it was written before there were flows
+		b = binary.AppendUvarint(b, uint64(t.flow))
+	}
+	return seal(b, tie)
 }
 
 func decodeTwin(b []byte, tie uint32) (t twin, err error) {
