@@ -40,7 +40,7 @@ func (f *firstMarks) ensure(ctx context.Context, s *sender, queues ...string) {
 		pipe := server.Pipeline()
 		replies := make([]*redis.BoolCmd, len(some))
 		for i, q := range some {
-			replies[i] = pipe.SetNX(ctx, newMark(f.owner, q, f.keep).key(), strconv.Itoa(firstMark), f.keep)
+			replies[i] = pipe.SetNX(ctx, markID{f.owner, q}.key(), strconv.Itoa(firstMark), f.keep)
 		}
 		_, _ = pipe.Exec(ctx)
 		for i, q := range some {

@@ -162,8 +162,7 @@ func (v journalView) totals(ctx context.Context) (k Kept, err error) {
 		return k, err
 	}
 	k = Kept{Queues: []KeptQueue{}, Bad: v.store.Stats().Bad}
-	order := func(a, b markID) int { return cmp.Or(cmp.Compare(a.owner, b.owner), cmp.Compare(a.queue, b.queue)) }
-	for _, id := range slices.SortedFunc(maps.Keys(byQueue), order) {
+	for _, id := range slices.SortedFunc(maps.Keys(byQueue), markID.compare) {
 		q := byQueue[id]
 		k.Jobs, k.Bytes, k.Oldest = k.Jobs+q.Jobs, k.Bytes+q.Bytes, earlierOf(k.Oldest, *q.Oldest)
 		k.Queues = append(k.Queues, *q)

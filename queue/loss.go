@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -74,6 +75,13 @@ type lossGuard struct {
 }
 
 type markID struct{ owner, queue string }
+
+func (id markID) compare(other markID) int {
+	return cmp.Or(cmp.Compare(id.owner, other.owner), cmp.Compare(id.queue, other.queue))
+}
+
+// key is that of the marker in Redis.
+func (id markID) key() string { return compose.QueuePrefix(id.queue) + "spool:mark:" + id.owner }
 
 func newLossGuard(p *Producer, j *journal) *lossGuard {
 	g := &lossGuard{

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/jobspool/jobspool/queue/internal/compose"
 )
 
 // advanceMark sets a marker, unless it is none of the values that it can have: then Redis
@@ -68,7 +66,7 @@ func newMark(owner, queue string, keep time.Duration) *mark {
 // introduced says that the marker is there, see firstMarks.
 func (m *mark) introduced() { m.value, m.possible = firstMark, []string{strconv.Itoa(firstMark)} }
 
-func (m *mark) key() string { return compose.QueuePrefix(m.queue) + "spool:mark:" + m.owner }
+func (m *mark) key() string { return markID{m.owner, m.queue}.key() }
 
 // covers reports whether all entries up to one are covered.
 func (m *mark) covers(seq uint64) bool {

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -73,8 +72,7 @@ func (g *lossGuard) sweepPage(blobs []spool.Entry) (jobs int, err error) {
 		counts[i] = g.sweepBlob(b, byMark)
 		jobs += counts[i]
 	}
-	inOrder := func(a, b markID) int { return cmp.Or(cmp.Compare(a.owner, b.owner), cmp.Compare(a.queue, b.queue)) }
-	for _, id := range slices.SortedFunc(maps.Keys(byMark), inOrder) {
+	for _, id := range slices.SortedFunc(maps.Keys(byMark), markID.compare) {
 		if err := g.sweepQueue(g.marks[id], byMark[id]); err != nil {
 			return 0, err
 		}
