@@ -18,7 +18,7 @@ const firstMark = 1
 type firstMarks struct {
 	owner string
 	keep  time.Duration
-	set   sync.Map // queue -> true
+	set   sync.Map // queue -> when that was
 }
 
 // ensure sets those markers of some queues that were not set yet. Where that fails, the next
@@ -29,7 +29,7 @@ func (f *firstMarks) ensure(ctx context.Context, s *sender, queues ...string) {
 	}
 	byServer := map[redis.UniversalClient][]string{}
 	for _, q := range queues {
-		if f.has(q) {
+		if _, set := f.when(q); set {
 			continue
 		}
 		if server, err := s.server(ctx, q); err == nil {
@@ -42,19 +42,24 @@ func (f *firstMarks) ensure(ctx context.Context, s *sender, queues ...string) {
 		for i, q := range some {
 			replies[i] = pipe.SetNX(ctx, markID{f.owner, q}.key(), strconv.Itoa(firstMark), f.keep)
 		}
+		now := time.Now() // earlier than Redis counts from
 		_, _ = pipe.Exec(ctx)
 		for i, q := range some {
 			if replies[i].Err() == nil {
-				f.set.Store(q, true)
+				f.set.Store(q, now)
 			}
 		}
 	}
 }
 
-func (f *firstMarks) has(queue string) bool {
+// when returns when a queue's first marker was set, if it was.
+func (f *firstMarks) when(queue string) (at time.Time, set bool) {
 	if f == nil {
-		return false
+		return at, false
 	}
-	_, set := f.set.Load(queue)
-	return set
+	v, set := f.set.Load(queue)
+	if set {
+		at = v.(time.Time) //nolint:forcetypeassert // ensure stores nothing else
+	}
+	return at, set
 }

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/hibiken/asynq"
 )
@@ -34,6 +35,20 @@ func TestTheFirstMarkerIsNoLoss(t *testing.T) {
 	_, err := k.EnqueueContext(context.Background(), asynq.NewTask("t", nil), asynq.Queue("other"))
 	check(t, err)
 	k.sender.first.set.Delete("other")
+	k.g.advance()
+	if st := k.Stats(); st.Losses != 0 || st.Resent != 0 {
+		t.Errorf("%d losses, %d sent again", st.Losses, st.Resent)
+	}
+}
+
+// TestTheFirstMarkerExpires where the queue's first job is acknowledged only long after it was
+// set, as in a long outage of the queue: that is no loss.
+func TestTheFirstMarkerExpires(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	k.sender.first.set.Store("idle", time.Now().Add(-k.g.markKeep()))
+	_, err := k.Enqueue(asynq.NewTask("t", nil), asynq.Queue("idle"))
+	check(t, err)
 	k.g.advance()
 	if st := k.Stats(); st.Losses != 0 || st.Resent != 0 {
 		t.Errorf("%d losses, %d sent again", st.Losses, st.Resent)

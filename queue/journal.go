@@ -232,10 +232,10 @@ func (j *journal) trim() bool {
 		n, _ := countEntries(b.Data)
 		given[i], jobs = b.Position, jobs+n
 	}
-	j.skipped.Add(int64(jobs))
 	if j.release(given, jobs) != nil {
 		return false
 	}
+	j.skipped.Add(int64(jobs))
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.trimmed = append(j.trimmed, given...)

@@ -160,8 +160,8 @@ func (g *lossGuard) advance() {
 		id := markID{g.j.store.OwnName(), q}
 		if g.marks[id] == nil {
 			g.marks[id] = newMark(id.owner, q, g.markKeep())
-			if g.p.sender.first.has(q) {
-				g.marks[id].introduced()
+			if at, set := g.p.sender.first.when(q); set {
+				g.marks[id].introduced(at)
 			}
 		}
 		g.advanceTo(g.marks[id], seq)

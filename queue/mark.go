@@ -63,8 +63,10 @@ func newMark(owner, queue string, keep time.Duration) *mark {
 	return &mark{owner: owner, queue: queue, keep: keep, possible: []string{""}}
 }
 
-// introduced says that the marker is there, see firstMarks.
-func (m *mark) introduced() { m.value, m.possible = firstMark, []string{strconv.Itoa(firstMark)} }
+// introduced says that the marker is there since some time, see firstMarks.
+func (m *mark) introduced(at time.Time) {
+	m.value, m.possible, m.set = firstMark, []string{strconv.Itoa(firstMark)}, at
+}
 
 func (m *mark) key() string { return markID{m.owner, m.queue}.key() }
 

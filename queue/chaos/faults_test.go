@@ -294,7 +294,7 @@ func processFaults() []fault {
 				w.hold(length() / 4)
 				p.tell(orderFinish)
 				<-p.ended
-				checkFinished(w, p)
+				checkFinished(w, w.oracle, p)
 			}
 		}},
 		{name: "a second outage right after a drain", do: func(w *world) {

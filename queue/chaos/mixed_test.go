@@ -11,12 +11,13 @@ import (
 var mixedFlag = flag.Int("mixed", 2, "how many worlds have several faults at a time")
 
 // TestMixed does several faults at a time, by chance: one to Redis, one to the network, one
-// to producers and one to workers, again and again.
+// to producers and one to workers, again and again. Redis forgets nothing, so the guards that
+// every other world has must see no loss.
 func TestMixed(t *testing.T) {
 	for i := range *mixedFlag {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, shape{producers: 3})
+			w := newWorld(t, shape{producers: 3, guard: time.Duration(i%2) * time.Minute})
 			w.trouble(4*length(), length())
 			v := w.finish()
 			v.check(t, allowed{wait: usualWait + 2*length()})

@@ -24,6 +24,7 @@ type oracle struct {
 	processed int // of those that were accepted
 	refused   int
 	longest   time.Duration
+	losses    int // that guards have seen
 	troubles  []string
 }
 
@@ -114,6 +115,12 @@ func (o *oracle) counts() (accepted, processed int) {
 	return o.accepted, o.processed
 }
 
+func (o *oracle) addLosses(n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.losses += n
+}
+
 func (o *oracle) refusals() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -139,6 +146,7 @@ type verdict struct {
 	Longest   time.Duration // Enqueue
 	TwoIDs    int
 	Unwanted  int // refused, and run all the same
+	Losses    int // of Redis, that guards have seen
 	Troubles  []string
 	lostNames []string
 }
@@ -147,7 +155,7 @@ type verdict struct {
 func (o *oracle) judge(held map[string]string) verdict {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	v := verdict{Longest: o.longest, Troubles: slices.Clone(o.troubles)}
+	v := verdict{Longest: o.longest, Losses: o.losses, Troubles: slices.Clone(o.troubles)}
 	for name, f := range o.jobs {
 		f.held = held[name]
 		there := f.runs+f.repeated > 0 || f.held != ""
@@ -196,6 +204,9 @@ func (v verdict) check(tb testing.TB, most allowed) {
 	}
 	if v.Twice > most.twice {
 		tb.Errorf("%d runs too many", v.Twice)
+	}
+	if v.Losses > 0 && most.twice == 0 {
+		tb.Errorf("Redis has lost nothing, and guards have seen %d losses", v.Losses)
 	}
 	if v.TwoIDs > 0 {
 		tb.Errorf("%d jobs have two ids", v.TwoIDs)
@@ -251,12 +262,13 @@ func inRedis(opt asynq.RedisConnOpt, queues []string) (map[string]string, error)
 }
 
 // checkFinished fails unless a producer's books balance and nothing is left.
-func checkFinished(tb testing.TB, c *child) {
+func checkFinished(tb testing.TB, o *oracle, c *child) {
 	tb.Helper()
 	var f finished
 	if err := json.Unmarshal(c.last.Data, &f); err != nil {
 		tb.Fatalf("a producer did not finish: %v; %v; %s", err, c.err, c.crash)
 	}
+	o.addLosses(int(f.Stats.Losses))
 	if f.Drain != "" {
 		tb.Errorf("drain: %s", f.Drain)
 	}

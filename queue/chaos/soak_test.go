@@ -20,7 +20,7 @@ func TestSoak(t *testing.T) {
 	if *soakFlag == 0 {
 		t.Skip("-soak says for how long")
 	}
-	w := newWorld(t, shape{producers: 3, callers: 8, pace: 12 * time.Millisecond, window: 2 * time.Minute})
+	w := newWorld(t, shape{producers: 3, callers: 8, pace: 12 * time.Millisecond, window: 2 * time.Minute, guard: time.Minute})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -263,7 +263,7 @@ func (w *world) finish() verdict {
 	for _, p := range w.retireProducers() {
 		select {
 		case <-p.ended:
-			checkFinished(w, p)
+			checkFinished(w, w.oracle, p)
 		case <-time.After(2 * patience):
 			w.Fatal("a producer does not end")
 		}
@@ -273,7 +273,7 @@ func (w *world) finish() verdict {
 	last := w.newProducer(0)
 	last.tell(orderFinish)
 	<-last.ended
-	checkFinished(w, last)
+	checkFinished(w, w.oracle, last)
 	checkSpool(w, w.dir)
 	return w.judgeAll()
 }
