@@ -63,6 +63,7 @@ type lossGuard struct {
 	done    map[spool.Position]*bitset
 	lost    map[spool.Position]*bitset // reported, and not sent again
 	reader  *spool.Reader
+	seen    map[string]bool // owners of what the reader has read since it was rewound
 
 	sweeping bool
 	swept    time.Time // when the last sweep began
@@ -90,6 +91,7 @@ func newLossGuard(p *Producer, j *journal) *lossGuard {
 		done: map[spool.Position]*bitset{}, lost: map[spool.Position]*bitset{},
 		reader: j.store.Reader(journalFlow),
 	}
+	g.rewind()
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	p.sender.first = &firstMarks{owner: j.store.OwnName(), keep: g.markKeep()}
 	return g

@@ -49,8 +49,9 @@ func (g *lossGuard) sweepStep() (over bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		if len(blobs) == 0 { // begin anew
-			g.reader.Rewind()
+		if len(blobs) == 0 {
+			g.forgetOwners()
+			g.rewind()
 			return true, nil
 		}
 		jobs, err := g.sweepPage(blobs)
@@ -62,6 +63,23 @@ func (g *lossGuard) sweepStep() (over bool, err error) {
 	return false, nil
 }
 
+// rewind has the sweep go on at the beginning of the journal.
+func (g *lossGuard) rewind() {
+	g.reader.Rewind()
+	g.seen = map[string]bool{}
+}
+
+// forgetOwners forgets the markers of dead processes whose journals are gone: the sweep has
+// come to the end, and has seen nothing of them.
+func (g *lossGuard) forgetOwners() {
+	for id := range g.targets {
+		if !g.seen[id.owner] {
+			delete(g.targets, id)
+			delete(g.marks, id)
+		}
+	}
+}
+
 // sweepPage lets go of the finished jobs of some blobs, and of blobs that are done with or
 // old. Those that were written since the sweep began stay, with what they say of markers. It
 // returns how many jobs they have.
@@ -69,6 +87,7 @@ func (g *lossGuard) sweepPage(blobs []spool.Entry) (jobs int, err error) {
 	counts := make([]int, len(blobs))
 	byMark := map[markID][]checked{}
 	for i, b := range blobs {
+		g.seen[b.Position.Owner()] = true
 		counts[i] = g.sweepBlob(b, byMark)
 		jobs += counts[i]
 	}
@@ -178,6 +197,7 @@ func (g *lossGuard) adopt() {
 	if g.unread = g.unread || n > 0; !g.unread {
 		return
 	}
+	g.rewind()
 	a := adopted{marked: map[markID]uint64{}, last: map[markID]uint64{}}
 	known := map[string]bool{}
 	for id := range g.targets {

@@ -185,6 +185,56 @@ func TestAdoptingIsTriedAgain(t *testing.T) {
 	k.wantPending(t, ids)
 }
 
+// TestTheMarkersOfTheDeadAreForgotten when their journals are gone, and not before.
+func TestTheMarkersOfTheDeadAreForgotten(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	k.enqueue(t, 1, 10)
+	first, second := k.neighbour(t, 3, 10), k.neighbour(t, 3, 10)
+	k.sweep()
+	k.advance()
+	k.done(t, first...)
+	k.sweep() // lets go of one
+	if k.sweep(); len(k.g.targets) != 1 || len(k.g.marks) != 2 {
+		t.Errorf("%d targets, %d markers; want the living one and another", len(k.g.targets), len(k.g.marks))
+	}
+	k.lose(t)
+	k.sweep()
+	k.advance()
+	k.wantLost(t, 2, 4)
+	k.done(t, second...)
+	for range 3 {
+		k.sweep()
+	}
+	if len(k.g.targets) != 0 || len(k.g.marks) != 1 {
+		t.Errorf("%d targets, %d markers; want the living one", len(k.g.targets), len(k.g.marks))
+	}
+}
+
+// TestAdoptingInTheMiddleOfASweep: what was adopted lies in front of where the sweep is, and
+// counts as seen none the less.
+func TestAdoptingInTheMiddleOfASweep(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	p, g := k.Producer, k.g
+	k.open(t, k.cfg) // older than what the other enqueues
+	ids := k.enqueue(t, 3, 10)
+	older := k.Producer
+	k.Producer, k.g = p, g
+	ids = append(ids, k.enqueue(t, 1, 10)...)
+	k.g.j.flush()
+	if blobs, err := k.g.reader.Read(1, 1); err != nil || len(blobs) != 1 {
+		t.Fatalf("%d blobs, %v", len(blobs), err)
+	}
+	check(t, older.Close())
+	k.sweep()
+	k.advance()
+	k.flushAll(t)
+	k.sweep()
+	k.wantLost(t, 2, 4)
+	k.wantPending(t, ids)
+}
+
 // TestWhatIsTrimmedIsForgotten, so that neither memory nor counts run away.
 func TestWhatIsTrimmedIsForgotten(t *testing.T) {
 	t.Parallel()
