@@ -24,6 +24,7 @@ ARGS        ?= # for demo: make demo ARGS='--redis-server'
 GOTESTFLAGS ?= # for test, crash and bench-all: make test GOTESTFLAGS='-short -v'
 FUZZ        ?= cmd queue spool
 FUZZTIME    ?= 10s
+PARALLEL    ?= 4 # tests at a time in a package: most of them wait, for Redis or for a time
 COUNT       ?= 5
 MINUTES     ?= 10
 CHAOSFLAGS  ?=
@@ -43,7 +44,7 @@ demo: ## show an outage and its end; needs only Go (ARGS=...)
 .PHONY: test
 test: tools ## run all tests with the race detector, and tell what they cover (GOTESTFLAGS=...)
 	@mkdir -p bin
-	$(GO) test -race -coverprofile=bin/cover.out -timeout 15m $(GOTESTFLAGS) ./...
+	$(GO) test -race -coverprofile=bin/cover.out -timeout 15m -parallel $(PARALLEL) $(GOTESTFLAGS) ./...
 	@$(GO) tool cover -func=bin/cover.out | tail -n 1
 	$(call each,$(RACED),$(GO) test -race -timeout 15m $(GOTESTFLAGS) ./...)
 	$(call each,$(PLAIN),$(GO) test -timeout 15m $(GOTESTFLAGS) ./...)

@@ -115,6 +115,8 @@ func TestCrowdWhoseConnectionsAreCut(t *testing.T) {
 	sizes := []int{0, 10, 100, 1 << 10, 4 << 10, 64 << 10}
 	var stop atomic.Bool
 	var wg sync.WaitGroup
+	halt := func() { stop.Store(true); wg.Wait() }
+	t.Cleanup(halt) // before the Producer is closed
 	for i := range callers {
 		wg.Go(func() {
 			for n := i; !stop.Load(); n++ {
@@ -133,13 +135,9 @@ func TestCrowdWhoseConnectionsAreCut(t *testing.T) {
 	for range cuts {
 		before := all.count("default", queue.InRedis)
 		eventually(t, "live load", func() bool { return all.count("default", queue.InRedis) > before+jobsBetween })
-		outages := p.Stats().Outages
-		proxy.Cut()
-		eventually(t, "an outage begins", func() bool { return p.Stats().Outages > outages })
-		eventually(t, "it ends", func() bool { return p.Stats().State == queue.StateUp })
+		cutInCalls(t, p, proxy)
 	}
-	stop.Store(true)
-	wg.Wait()
+	halt()
 	drain(t, p)
 	st := p.Stats()
 	t.Logf("%d sent, %d spooled, %d in doubt, of which %d were there already", st.Sent, st.Spooled, st.InDoubt, st.AlreadyThere)
@@ -147,6 +145,18 @@ func TestCrowdWhoseConnectionsAreCut(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	all.wantOnce(t, client(t, r.Addr()))
+}
+
+// cutInCalls cuts all connections while calls are under way, and waits until the outage that
+// this makes is over. A connection on which nothing is under way is replaced unnoticed.
+func cutInCalls(t *testing.T, p *queue.Producer, proxy *redistest.Proxy) {
+	t.Helper()
+	outages := p.Stats().Outages
+	eventually(t, "a cut that meets a call", func() bool {
+		proxy.Cut()
+		return p.Stats().Outages > outages
+	})
+	eventually(t, "the outage ends", func() bool { return p.Stats().State == queue.StateUp })
 }
 
 // TestBatchesOfACrowdWhoseConnectionsAreCut does it to EnqueueBatch.
@@ -160,6 +170,8 @@ func TestBatchesOfACrowdWhoseConnectionsAreCut(t *testing.T) {
 	var ids []string
 	var stop atomic.Bool
 	var wg sync.WaitGroup
+	halt := func() { stop.Store(true); wg.Wait() }
+	t.Cleanup(halt) // before the Producer is closed
 	for range callers {
 		wg.Go(func() {
 			batch := make([]*asynq.Task, tasks)
@@ -187,15 +199,9 @@ func TestBatchesOfACrowdWhoseConnectionsAreCut(t *testing.T) {
 	for range cuts {
 		before := p.Stats().Sent
 		eventually(t, "live load", func() bool { return p.Stats().Sent > before+5*tasks })
-		outages := p.Stats().Outages
-		eventually(t, "a cut that meets a batch", func() bool {
-			proxy.Cut()
-			return p.Stats().Outages > outages
-		})
-		eventually(t, "the outage ends", func() bool { return p.Stats().State == queue.StateUp })
+		cutInCalls(t, p, proxy)
 	}
-	stop.Store(true)
-	wg.Wait()
+	halt()
 	drain(t, p)
 	t.Logf("%+v", p.Stats())
 	wantOnce(t, pendingIDs(t, r.Addr()), ids)
