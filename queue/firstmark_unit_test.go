@@ -54,3 +54,31 @@ func TestTheFirstMarkerExpires(t *testing.T) {
 		t.Errorf("%d losses, %d sent again", st.Losses, st.Resent)
 	}
 }
+
+// TestTheFirstMarkerWithoutAReply may be there or not, for the process itself and for whoever
+// adopts its journal: neither is a loss.
+func TestTheFirstMarkerWithoutAReply(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name        string
+		there, dies bool
+	}{{"there", true, false}, {"not there", false, false}, {"there, adopted", true, true}, {"not there, adopted", false, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			k := newHandTrial(t, Config{})
+			key := markID{k.g.j.store.OwnName(), "default"}.key()
+			k.sender.first, k.g.j.first = nil, nil // neither knows of one
+			k.done(t, k.enqueue(t, 3, 0)...)
+			if c.dies {
+				k.die(t)
+				k.open(t, k.cfg)
+			}
+			check(t, k.rdb.Del(t.Context(), key).Err())
+			if c.there {
+				check(t, k.rdb.Set(t.Context(), key, firstMark, 0).Err())
+			}
+			k.g.advance()
+			k.wantLost(t, 0, 0)
+		})
+	}
+}

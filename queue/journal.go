@@ -44,6 +44,7 @@ type journal struct {
 	log   *slog.Logger
 	wake  chan struct{} // capacity 1
 	fresh chan struct{} // capacity 1: a queue has its first entry
+	first *firstMarks   // set once, before the first entry
 	stop  chan struct{}
 	ended chan struct{}
 
@@ -104,6 +105,9 @@ func (j *journal) add(one job) {
 		last = new(uint64)
 		j.last[one.Queue] = last
 		poke(j.fresh)
+		if _, set := j.first.when(one.Queue); set {
+			j.put(entry{seq: firstMark, queue: one.Queue}, nil)
+		}
 	}
 	*last = j.seq
 	j.put(entry{seq: j.seq, queue: one.Queue, record: spool.Record{ID: one.ID, Lock: one.Lock, LockUntil: one.LockUntil, At: one.At}}, &one)

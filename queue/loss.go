@@ -93,7 +93,8 @@ func newLossGuard(p *Producer, j *journal) *lossGuard {
 	}
 	g.rewind()
 	g.ctx, g.stop = context.WithCancel(context.Background())
-	p.sender.first = &firstMarks{owner: j.store.OwnName(), keep: g.markKeep()}
+	j.first = &firstMarks{owner: j.store.OwnName(), keep: g.markKeep()}
+	p.sender.first = j.first
 	return g
 }
 

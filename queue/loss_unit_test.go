@@ -176,3 +176,39 @@ func TestTheFirstMarkerComesAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestALateMarkerOfADeadProcess, which was on its way when that died, is no loss; Redis going
+// back behind it is.
+func TestALateMarkerOfADeadProcess(t *testing.T) {
+	t.Parallel()
+	for name, notice := range map[string]func(*handTrial){"by the marker": (*handTrial).advance, "by the sweep": func(k *handTrial) {
+		for _, m := range k.g.marks {
+			m.set = time.Now()
+		}
+		k.sweep()
+	}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newHandTrial(t, Config{})
+			id := markID{k.g.j.store.OwnName(), "default"}
+			ids := k.enqueue(t, 5, 0)
+			k.die(t)
+			k.open(t, k.cfg)
+			check(t, k.rdb.Set(t.Context(), id.key(), firstMark, 0).Err())
+			server, err := k.sender.server(t.Context(), "default")
+			check(t, err)
+			check(t, k.g.marks[id].inherit(t.Context(), server))
+			k.done(t, ids...)
+			check(t, k.rdb.Set(t.Context(), id.key(), "3", 0).Err())
+			notice(k)
+			k.wantLost(t, 0, 0)
+			k.advance()
+			check(t, k.rdb.Set(t.Context(), id.key(), "3", 0).Err())
+			k.g.targets[id]++ // so that it is looked at
+			k.advance()
+			if st := k.Stats(); st.Losses != 1 {
+				t.Errorf("%d losses", st.Losses)
+			}
+		})
+	}
+}

@@ -101,6 +101,14 @@ func (k *handTrial) advance() {
 	k.g.advance()
 }
 
+// die closes the Producer without a last marker, as if it was killed. What there is of a marker
+// afterwards is no number.
+func (k *handTrial) die(t *testing.T) {
+	t.Helper()
+	check(t, k.rdb.Set(t.Context(), markID{k.g.j.store.OwnName(), "default"}.key(), "no number", 0).Err())
+	check(t, k.Close())
+}
+
 // sweep makes a whole sweep.
 func (k *handTrial) sweep() {
 	k.g.swept = time.Time{}

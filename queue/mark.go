@@ -58,9 +58,10 @@ type mark struct {
 	missing, resent int       // so far
 }
 
-// newMark returns the marker of a queue that has none in Redis yet.
+// newMark returns the marker of a queue that has none in Redis yet, or the first one: nobody
+// may have heard of that.
 func newMark(owner, queue string, keep time.Duration) *mark {
-	return &mark{owner: owner, queue: queue, keep: keep, possible: []string{""}}
+	return &mark{owner: owner, queue: queue, keep: keep, possible: []string{"", strconv.Itoa(firstMark)}}
 }
 
 // introduced says that the marker is there since some time, see firstMarks.
@@ -113,24 +114,36 @@ func (m *mark) swap(ctx context.Context, server redis.UniversalClient, value str
 	case err != nil:
 		return false, err
 	case !set:
-		err := m.lose(was)
-		return err == nil, err
+		if lost, err = m.meet(was); err == nil && !lost {
+			return m.swap(ctx, server, value)
+		}
+		return lost, err
 	}
 	m.possible = []string{value}
 	return false, nil
 }
 
-// lose begins a loss, or makes one that goes on worse: Redis went back to a value.
-func (m *mark) lose(text string) error {
+// meet takes a value that the marker has and that is none of the possible ones. An earlier one
+// is a loss, which begins or gets worse. A later one was on its way from a process that died.
+func (m *mark) meet(text string) (lost bool, err error) {
 	was, err := markValue(text)
 	if err != nil {
-		return err
+		return false, err
 	}
+	if m.found == nil && was > m.value {
+		m.value, m.possible = was, []string{text}
+		return false, nil
+	}
+	m.lose(was, text)
+	return true, nil
+}
+
+// lose begins a loss, or makes one that goes on worse: Redis went back to a value.
+func (m *mark) lose(was uint64, text string) {
 	if m.found == nil || was < *m.found {
 		m.found = &was
 	}
 	m.possible, m.acknowledged = []string{text}, false
-	return nil
 }
 
 // acknowledge says in Redis that a loss is known, before it is looked up what is missing: if
@@ -153,8 +166,8 @@ func (m *mark) acknowledge(ctx context.Context, s *sender) error {
 	return err
 }
 
-// inherit looks what a dead process has left of its marker. One that was never set is lost
-// as well: what it would have covered was acknowledged before.
+// inherit looks what a dead process has left of its marker. There may be none, if the process
+// did not know of one.
 func (m *mark) inherit(ctx context.Context, server redis.UniversalClient) error {
 	text, err := server.Get(ctx, m.key()).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
@@ -164,10 +177,11 @@ func (m *mark) inherit(ctx context.Context, server redis.UniversalClient) error 
 	switch {
 	case err != nil:
 		return err
-	case was < m.atLeast || was == 0:
-		return m.lose(text)
+	case was < m.atLeast:
+		m.lose(was, text)
+	default:
+		m.value, m.possible = was, []string{text}
 	}
-	m.value, m.possible = was, []string{text}
 	return nil
 }
 

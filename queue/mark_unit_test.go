@@ -181,12 +181,26 @@ func TestAnInheritedMarker(t *testing.T) {
 		atLeast uint64
 		text    string
 		lost    bool
-	}{{90, "100", false}, {100, "100", false}, {101, "100", true}, {0, "100", false}, {0, "", true}, {7, "", true}, {1, "0", true}} {
+	}{{90, "100", false}, {100, "100", false}, {101, "100", true}, {0, "100", false}, {0, "", false}, {7, "", true}, {1, "0", true}} {
 		k.m = newMark("owner", "default", 2*time.Hour)
 		k.m.possible, k.m.atLeast = nil, c.atLeast
 		if check(t, k.rdb.Del(t.Context(), k.m.key()).Err()); c.text != "" {
 			k.set(t, c.text)
 		}
 		k.advance(t, 110, time.Now(), c.lost)
+	}
+}
+
+// TestAnInheritedLossGetsWorse before it is acknowledged.
+func TestAnInheritedLossGetsWorse(t *testing.T) {
+	t.Parallel()
+	k := newMarkTrial(t)
+	k.m = newMark("owner", "default", 2*time.Hour)
+	k.m.possible, k.m.atLeast = nil, 100
+	k.set(t, "50")
+	k.advance(t, 110, time.Now(), true)
+	k.set(t, "40")
+	if err := k.m.acknowledge(t.Context(), k.s); err == nil || *k.m.found != 40 {
+		t.Errorf("found is %d, %v", *k.m.found, err)
 	}
 }

@@ -163,10 +163,13 @@ func (g *lossGuard) sweepQueue(m *mark, jobs []checked) error {
 			return err
 		}
 		if !slices.Contains(m.possible, mark) {
-			if err := m.lose(mark); err != nil {
+			lost, err := m.meet(mark)
+			if err != nil {
 				return err
 			}
-			return g.recover(m)
+			if lost {
+				return g.recover(m)
+			}
 		}
 		for i, c := range chunk {
 			if states[i] != stateHeldYet && c.seq <= m.value {
