@@ -111,12 +111,13 @@
 //	marker              4         9        in Redis, per producer and queue, every 100 ms
 //	after a loss        4                  what Redis went back to: 5 to 9 are suspect
 //
-// Redis executes, and forgets, in one order. So a marker that is at another value than it
-// was set to proves a loss, also one without a lost connection, and of the jobs that were
+// Redis executes, and forgets, in one order. So a marker that is back at an earlier value
+// proves a loss, also one without a lost connection, and of the jobs that were
 // acknowledged since that value those that Redis does not hold are sent again, under the
 // same ids, by way of the spool. The marker is set by a script that leaves any other value
 // than the expected alone: the evidence survives a lost reply. The first one of a queue is set
-// before the first job of the queue is sent.
+// before the first job of the queue is sent; where its reply is lost, a loss before the next
+// one goes unnoticed.
 //
 // Every five seconds it is looked which jobs are gone from Redis, completed or archived. With
 // the marker intact they are finished, and let go of. So after a loss no more can run twice
