@@ -104,7 +104,7 @@ func (m *mark) swap(ctx context.Context, server redis.UniversalClient, value str
 	}
 	reply, err := markScript().Run(ctx, server, []string{m.key()}, args...).Slice()
 	if err != nil {
-		if !slices.Contains(m.possible, value) {
+		if _, refused := replyText(err); !refused && !slices.Contains(m.possible, value) {
 			m.possible = append(m.possible, value) // it may have been set
 		}
 		return false, scrub(err)

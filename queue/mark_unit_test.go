@@ -145,6 +145,24 @@ func TestALossInTheMiddleOfAnother(t *testing.T) {
 	}
 }
 
+// TestAMarkerThatRedisRefuses has not been set, however often that was tried.
+func TestAMarkerThatRedisRefuses(t *testing.T) {
+	t.Parallel()
+	k := newMarkTrial(t)
+	check(t, k.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	for n := range uint64(5) {
+		if lost, err := k.m.advance(t.Context(), k.s, 200+n, time.Now()); err == nil || lost {
+			t.Fatalf("lost is %v, %v", lost, err)
+		}
+	}
+	if len(k.m.possible) != 1 {
+		t.Errorf("it may be %q", k.m.possible)
+	}
+	check(t, k.rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	k.want(t, "100")
+	k.advance(t, 300, time.Now(), false)
+}
+
 // TestAMarkerExpires in Redis, where nothing was enqueued for long: no loss. One that is gone
 // before that time is.
 func TestAMarkerExpires(t *testing.T) {
