@@ -177,6 +177,7 @@ func (b *batchCall) send(ctx context.Context, tasks []batchTask) {
 	}
 	attemptCtx, shortened, cancel := b.p.budget.of(ctx)
 	defer cancel()
+	defer b.p.flights.end(b.p.flights.begin())
 	told := map[*breaker]bool{} // of the failure of this one attempt
 	for i, r := range b.p.sender.batch(attemptCtx, cmds) {
 		t := sent[i]

@@ -169,10 +169,13 @@ func (p *Producer) put(ctx context.Context, c *call, own ownOptions, n *notes) (
 	if stopped != nil || own.SpoolFirst || p.gate.behind(ctx, c.cmd.Queue) {
 		return p.shelve(ctx, c, own, stopped, nil, n)
 	}
+	flight := p.flights.begin()
 	r := p.attempt(ctx, at, c.cmd, n)
 	if r.err == nil {
+		defer p.flights.end(flight)
 		return p.answered(ctx, c, r.verdict)
 	}
+	p.flights.end(flight)
 	return p.shelve(ctx, c, own, at.of(r.err), r.err, n)
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -208,11 +209,13 @@ func (g *lossGuard) recover(m *mark) error {
 	m.tried = time.Now()
 	ctx, cancel := context.WithTimeout(g.ctx, markTimeout)
 	defer cancel()
-	known := m.acknowledged
 	if err := m.acknowledge(ctx, g.p.sender); err != nil {
 		return err
 	}
-	if !known {
+	if m.until == 0 {
+		if err := g.p.flights.wait(ctx); err != nil {
+			return fmt.Errorf("queue: jobs on their way have not arrived: %w", err)
+		}
 		m.until = g.latest(m)
 	}
 	g.p.sender.forget() // the queues' registrations may be lost, too
@@ -229,7 +232,7 @@ func (g *lossGuard) recover(m *mark) error {
 	return nil
 }
 
-// latest returns the last entry that a marker is to cover. What comes after a loss was
+// latest returns the last entry that a marker is to cover. What is sent after a loss was
 // acknowledged is not suspect: were it lost, the marker would show that again. It would be
 // taken for lost whenever a worker is quicker than the look-up, and when it was sent again too.
 func (g *lossGuard) latest(m *mark) uint64 {

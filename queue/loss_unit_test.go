@@ -212,3 +212,23 @@ func TestALateMarkerOfADeadProcess(t *testing.T) {
 		})
 	}
 }
+
+// TestALossMeetsAJobOnItsWay to the journal: Redis has acknowledged it and has lost it.
+func TestALossMeetsAJobOnItsWay(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	k.enqueue(t, 1, 0)
+	k.advance()
+	var c call
+	check(t, k.compose(t.Context(), &c, asynq.NewTask("t", nil), nil))
+	flight := k.flights.begin()
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		k.journal.add(newJob(c.info, c.cmd, c.at))
+		k.flights.end(flight)
+	}()
+	k.flushAll(t)
+	k.enqueue(t, 1, 0) // without traffic nobody looks
+	k.advance()
+	k.wantLost(t, 1, 2)
+}

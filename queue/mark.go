@@ -54,7 +54,7 @@ type mark struct {
 	// Of a loss that goes on:
 	acknowledged    bool      // see acknowledge
 	tried           time.Time // when it was last tried to mend it
-	until           uint64    // the last entry that may be lost
+	until           uint64    // the last entry that may be lost; 0: not known yet
 	missing, resent int       // so far
 }
 
@@ -143,7 +143,7 @@ func (m *mark) lose(was uint64, text string) {
 	if m.found == nil || was < *m.found {
 		m.found = &was
 	}
-	m.possible, m.acknowledged = []string{text}, false
+	m.possible, m.acknowledged, m.until = []string{text}, false, 0
 }
 
 // acknowledge says in Redis that a loss is known, before it is looked up what is missing: if

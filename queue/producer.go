@@ -25,6 +25,7 @@ type Producer struct {
 	sender   *sender
 	spool    *spool.Spool
 	breakers *breakers
+	flights  flights
 	budget   budget
 	counters counters
 	attempts latency.Histogram // of single calls at Redis

@@ -57,6 +57,7 @@ func (r *replayer) replay(ctx context.Context, items []item) *batch {
 		b.sent[passes[i].group]++
 		cmds[i] = it.cmd
 	}
+	defer r.p.flights.end(r.p.flights.begin())
 	began := time.Now()
 	results := r.p.sender.batch(ctx, cmds)
 	r.batches.Add(time.Since(began))
