@@ -49,6 +49,13 @@ func (r *replayer) draft(count int) *draft {
 	return d
 }
 
+// wait returns when a draft, if there is one, is complete: until then the backlog is its own.
+func (d *draft) wait() {
+	if d != nil {
+		<-d.ready
+	}
+}
+
 func (d *draft) empty() bool { return d.err == nil && !d.left && len(d.items)+len(d.dead) == 0 }
 
 // read takes up to so many records. It reports whether there were any.
@@ -123,12 +130,10 @@ func (r *replayer) stopped(queue string) bool {
 func (r *replayer) take() *draft {
 	d := r.ahead
 	r.ahead = nil
-	if d != nil {
-		<-d.ready
-	}
+	d.wait()
 	if d == nil || d.empty() {
 		d = r.draft(r.next())
-		<-d.ready
+		d.wait()
 	}
 	if time.Since(d.at) > draftAge {
 		d.renew(r)
@@ -147,10 +152,8 @@ func (d *draft) renew(r *replayer) {
 
 // discard gives up what was read ahead. What is not settled will be read again.
 func (r *replayer) discard() {
-	if r.ahead != nil {
-		<-r.ahead.ready
-		r.ahead = nil
-	}
+	r.ahead.wait()
+	r.ahead = nil
 	r.backlog.rewind()
 }
 

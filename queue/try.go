@@ -161,9 +161,7 @@ func (r *replayer) endTrials(n *notes) (err error) {
 
 // load reads the oldest records that the outage of a try stops.
 func (r *replayer) load(t *trial) error {
-	if r.ahead != nil { // the backlog is one goroutine's at a time
-		<-r.ahead.ready
-	}
+	r.ahead.wait()
 	entries, err := r.backlog.heads(t.heads+len(r.deferred), func(queue string) bool {
 		return queue != spool.OtherFlow && !r.p.breakers.heads(t.b, queue)
 	})
