@@ -44,8 +44,7 @@ func Inspect(dir string) ([]OwnerInfo, error) {
 	var owners []OwnerInfo
 	others := 0
 	for _, e := range entries {
-		known := []string{"lost+found", quarantineName, pausedName, JournalName} // the first is at the root of a volume
-		if !slices.Contains(known, e.Name()) && !strings.HasPrefix(e.Name(), stagePrefix) {
+		if !belongs(e.Name()) {
 			others++
 		}
 		if !e.IsDir() || strings.HasPrefix(e.Name(), hiddenPrefix) {
@@ -72,6 +71,14 @@ func Inspect(dir string) ([]OwnerInfo, error) {
 		return nil, fmt.Errorf("%w: %s", ErrNotSpool, dir)
 	}
 	return owners, nil
+}
+
+// belongs reports whether something may be in a SpoolDir, by its name: also what a process
+// that was killed had half made or half removed.
+func belongs(name string) bool {
+	known := []string{"lost+found", quarantineName, pausedName, JournalName} // the first is at the root of a volume
+	return slices.Contains(known, name) || isOwnerName(name) ||
+		strings.HasPrefix(name, stagePrefix) || strings.HasPrefix(name, hiddenPrefix+pausedName)
 }
 
 // look fills in what the owner's directory tells.

@@ -70,3 +70,23 @@ func TestInspectKnowsAWrongPath(t *testing.T) {
 		t.Errorf("something else: %v", err)
 	}
 }
+
+// A process that is killed while it makes or removes its owner, or while it pauses, leaves
+// something behind that holds nothing.
+func TestInspectKnowsLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"20261127T174500.000-0badcafe", ".stage-1"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, ".paused-1"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if owners, err := spool.Inspect(dir); err != nil || len(owners) > 0 {
+		t.Errorf("%+v, %v", owners, err)
+	}
+	if reports, err := spool.Verify(dir); err != nil || len(reports) > 0 {
+		t.Errorf("verify: %+v, %v", reports, err)
+	}
+}
