@@ -67,6 +67,9 @@ func newProducer(tb testing.TB, cfg queue.Config) *queue.Producer {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.EnqueueTimeout == 0 { // for a machine on which half a second is not enough to reach a server that is well
+		cfg.EnqueueTimeout = 2 * time.Second
+	}
 	p, err := queue.New(cfg)
 	if err != nil {
 		tb.Fatal(err)
