@@ -24,7 +24,7 @@ const (
 	denied
 	// odd: Redis answered with an error that is no sign of an outage, but of this
 	// queue or job, for example from inside the script, which may have done half
-	// its work (H7).
+	// its work: Redis undoes nothing of a script that fails.
 	odd
 	// refused: Redis will not take this job, ever; there is no outage.
 	refused
@@ -38,7 +38,7 @@ func (c class) outage() bool { return c == inDoubt || c == notWritten }
 func (c class) ofQueue() bool { return c == denied || c == odd }
 
 // classify reads an error of one attempt, made by a client that does not retry.
-// See hazards.md, section 1, for where each came from.
+// The rows of classify_real_test.go show where they come from.
 func classify(err error) class {
 	if noSentinel(err) {
 		return notWritten
@@ -167,7 +167,7 @@ func replyText(err error) (string, bool) {
 }
 
 // scrubbedError is an error of Redis's whose text may be shown: Redis quotes the
-// arguments of a command it does not know, and with them the payload (H20).
+// arguments of a command it does not know, and with them the payload.
 type scrubbedError struct{ err error }
 
 func (e scrubbedError) Error() string {

@@ -29,8 +29,7 @@ import (
 	"github.com/jobspool/jobspool/queue/redistest"
 )
 
-// The rows of hazards.md, section 1, against real servers: what goes wrong, and
-// what class one attempt must give its error.
+// What can go wrong, done to real servers, and what class one attempt must give its error.
 
 const (
 	tryFor      = 500 * time.Millisecond
@@ -46,7 +45,7 @@ type presence int
 const (
 	absent  presence = iota // no trace of the job, also when the fault is over
 	present                 // as asynq would have it
-	half                    // its task, but in no list (H7)
+	half                    // its task, but in no list
 	unknown                 // it cannot be looked at, or both happen
 )
 
@@ -575,7 +574,7 @@ func clusterRows() []row {
 		{name: "seeds refused", fault: func(r *rig) {
 			r.other = asynq.RedisClusterClientOpt{Addrs: []string{"127.0.0.1:1", "127.0.0.1:2"}}
 		}, when: cold, want: notWritten},
-		// A cluster's client tries again by itself (H65): the last error is not the
+		// A cluster's client tries again by itself: the last error is not the
 		// first attempt's.
 		{name: "cluster, lost reply, then refused", args: enabled, before: clusterBehindProxy, fault: func(r *rig) {
 			lost := r.proxy.CutAfterReplies(0, redistest.CutFIN)

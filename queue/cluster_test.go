@@ -299,8 +299,8 @@ func TestClusterSlotIsBeingMoved(t *testing.T) {
 	all.wantOnce(t, clusterClient(t, c))
 }
 
-// TestClusterSendsOnce: go-redis's client would send a command again whose reply was lost
-// (H65), which would look like somebody else's job with the same id.
+// TestClusterSendsOnce: go-redis's client would send a command again whose reply was lost,
+// which would look like somebody else's job with the same id.
 func TestClusterSendsOnce(t *testing.T) {
 	t.Parallel()
 	c := redistest.RunCluster(t, redistest.ClusterOptions{Proxied: true})

@@ -23,7 +23,7 @@ func (e unsentError) Timeout() bool { return timedOut(e.err) }
 
 // dialHook hands a failed dial to go-redis as a connection that fails at its first use.
 // go-redis would log a line for each, and after some of them open a breaker of its own,
-// which answers with the old error for up to a second after Redis is back (H17). It also
+// which answers with the old error for up to a second after Redis is back. It also
 // ends dials that go on in the background when the client is closed.
 type dialHook struct {
 	closing context.Context //nolint:containedctx // ends with the client

@@ -67,7 +67,7 @@
 // through.
 //
 // asynq takes a unique lock before it sees that the id exists, and would leave it behind:
-// it is given back (H8).
+// it is given back.
 //
 // # Replay
 //
@@ -96,8 +96,8 @@
 // Config.Replay.Ordering FIFO they go behind the older ones of their queue.
 //
 // A replay stops short of Redis's maxmemory and goes on when there is room: with its memory
-// full, workers could not take jobs out either (H45). It holds back when calls of Enqueue
-// get slow beside it.
+// full, workers could not take jobs out either. It holds back when calls of Enqueue get slow
+// beside it.
 //
 // # Guard
 //
@@ -168,12 +168,12 @@
 // The Producer has a client of its own, whose settings make one error mean one attempt: no
 // retries, one dial, deadlines of the context. On Cluster commands go straight to the
 // client of the server that has the queue, because a Cluster client sends again what got no
-// reply, whatever its settings (H65); where the slots are is looked up again after MOVED
-// and while an outage lasts (H66). A dial that failed is handed to go-redis as a connection
-// that fails, which keeps go-redis from logging a line for each, and from answering with
-// an old error for a second after Redis is back (H17).
+// reply, whatever its settings; where the slots are is looked up again after MOVED and while
+// an outage lasts. A dial that failed is handed to go-redis as a connection that fails,
+// which keeps go-redis from logging a line for each, and from answering with an old error
+// for a second after Redis is back.
 //
 // asynq's tools find a queue in the set asynq:queues. A queue is entered there again on each
 // new connection, at the end of each outage, and every 30 s while jobs go to it: Redis may
-// have been emptied (H15).
+// have been emptied.
 package queue

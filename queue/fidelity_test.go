@@ -118,7 +118,7 @@ func TestWhatRedisHoldsAfterAReplayIsWhatAsynqWouldHaveWritten(t *testing.T) {
 	if got := snap(t, rdb, "default", due); got.hash["state"] != "pending" {
 		t.Errorf("a process-at that passed in the spool: %v", got)
 	}
-	// asynq hands such a task to a worker by itself, never aggregated (H57).
+	// asynq hands such a task to a worker by itself, never aggregated.
 	if got := snap(t, rdb, "default", dueGroup); got.hash["state"] != "scheduled" || got.msg["14"] != "g" {
 		t.Errorf("a process-at that passed in the spool, with a group: %v", got)
 	}

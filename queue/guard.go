@@ -37,7 +37,7 @@ const (
 )
 
 // guard keeps a replay from filling Redis: with its memory full, asynq's workers could not
-// even take jobs out of it (H45). Between two looks it counts what is sent, at a generous
+// even take jobs out of it. Between two looks it counts what is sent, at a generous
 // price. It belongs to the replayer's goroutine; full and err are safe for concurrent use.
 type guard struct {
 	sender *sender

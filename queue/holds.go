@@ -13,7 +13,7 @@ import (
 const releaseLock = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end return 0`
 
 // settleLock gives back the unique lock that asynq's script has taken before it found
-// that the id exists: nothing else would, until it expires (H8). It returns r.
+// that the id exists: nothing else would, until it expires. It returns r.
 func (s *sender) settleLock(ctx context.Context, cmd command, r result) result {
 	if lock := cmd.Lock(); r.err == nil && r.verdict == conflict && lock != "" {
 		if server, err := s.server(ctx, cmd.Queue); err == nil {

@@ -30,7 +30,7 @@ type job struct {
 	LockUntil time.Time // when the lock ends
 	OwnID     bool      // the caller chose the id
 	InDoubt   bool      // Redis may have taken it: an attempt got no reply
-	HalfDone  bool      // Redis may have done half: the script failed inside (H7)
+	HalfDone  bool      // Redis may have done half: the script failed inside
 	Expires   time.Time // when it becomes a dead letter if it is still in the spool; milliseconds, zero: never
 	At        time.Time // of the call
 }
@@ -65,14 +65,14 @@ func (j job) task(now time.Time) *asynq.Task {
 		opts = append(opts, asynq.Timeout(j.Timeout))
 	case j.Deadline.IsZero():
 		// A timeout below a second: asynq cuts it to 0, and puts its default only
-		// where none was given at all (H13).
+		// where none was given at all.
 		opts = append(opts, asynq.Timeout(1))
 	}
 	processAt := j.ProcessAt
 	if j.Group != "" {
 		opts = append(opts, asynq.Group(j.Group))
 		// asynq hands a scheduled task with a group to a worker by itself. In the
-		// past it would be aggregated instead, so it stays scheduled (H57).
+		// past it would be aggregated instead, so it stays scheduled.
 		if soon := now.Add(time.Second); !processAt.IsZero() && processAt.Before(soon) {
 			processAt = soon
 		}

@@ -162,7 +162,7 @@ func TestDedupeWindow(t *testing.T) {
 				t.Errorf("%d runs, want %d", len(got), c.runs)
 			}
 			if len(c.opts) == 1 && c.opts[0].Type() == asynq.UniqueOpt {
-				// The lock that the replay took again is not left behind (H8).
+				// The lock that the replay took again is not left behind.
 				if _, err := p.Enqueue(asynq.NewTask("t", []byte("p")), c.opts...); err != nil {
 					t.Errorf("the next unique job: %v", err)
 				}
@@ -172,7 +172,7 @@ func TestDedupeWindow(t *testing.T) {
 }
 
 // TestALockIsNotLeftBehind enqueues a unique task under an id that another task has.
-// asynq's script takes the lock before it sees that (H8).
+// asynq's script takes the lock before it sees that.
 func TestALockIsNotLeftBehind(t *testing.T) {
 	t.Parallel()
 	r := redistest.Run(t, redistest.Options{})

@@ -37,7 +37,7 @@ const probeQueue = "default"
 const probeTTL = time.Minute
 
 // probe proves that Redis takes writes, by a key in the slot of the queue. PING
-// proves nothing: a read-only or full Redis answers it (H46).
+// proves nothing: a read-only or full Redis answers it.
 func (s *sender) probe(ctx context.Context, queue string) error {
 	server, err := s.server(ctx, queue)
 	if err != nil {

@@ -58,9 +58,9 @@ type lifetime struct {
 // connect returns a client of the Producer's own and the target's name, which
 // holds no password. It does not dial.
 //
-// One error must mean one attempt (H1, H2): no retries, one dial. A context's
-// deadline holds for the sockets. Nothing but our own commands goes over a new
-// connection (H21, H22).
+// One error must mean one attempt, or a job that was sent again comes back as its own
+// conflict: no retries, one dial. A context's deadline holds for the sockets. Nothing but
+// our own commands goes over a new connection: each other is one more that can fail.
 func connect(opt asynq.RedisConnOpt, l lifetime) (client redis.UniversalClient, target string, err error) {
 	switch o := opt.(type) {
 	case asynq.RedisClientOpt:

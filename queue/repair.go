@@ -78,7 +78,7 @@ const maxRepairs = 4
 var errLater = fmt.Errorf("%w: enough was repaired at a time", errUnclear)
 
 // half reports whether Redis may hold half a task: the reply to an earlier attempt of the
-// record's was an error from inside a script, which Redis does not undo (H7).
+// record's was an error from inside a script, which Redis does not undo.
 func (it item) half() bool { return it.job.HalfDone || it.entry.Attempts > 0 }
 
 // repair repairs some records, first those that failed least often, so that what cannot be

@@ -102,7 +102,7 @@ func newUser(t *testing.T, admin redis.UniversalClient, addr, name, rights strin
 
 // TestHalfATaskIsRepaired makes each of asynq's six scripts fail at each of its commands, at
 // the first attempt or at a replay, and then takes the fault away: in Redis is what plain
-// asynq would have written, each job once (H7).
+// asynq would have written, each job once.
 func TestHalfATaskIsRepaired(t *testing.T) {
 	t.Parallel()
 	ours, theirs := redistest.Run(t, redistest.Options{}), redistest.Run(t, redistest.Options{})

@@ -82,7 +82,7 @@ func TestARepairTouchesNoOtherTask(t *testing.T) {
 		if got := rec.of(name); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
-		// Its own unique lock is not left behind (H8).
+		// Its own unique lock is not left behind.
 		if locks := admin.Keys(t.Context(), "asynq:{"+name+"}:unique:*").Val(); c.dead != "" && len(locks) > 0 {
 			t.Errorf("%s: %q", name, locks)
 		}

@@ -107,7 +107,7 @@ func (b *batch) judged(t trouble, o spool.Outcome, why death, err error) {
 	b.settle(t.item, o, why)
 }
 
-// keepOdd records every odd error, which may have left half a task in Redis (H7), before
+// keepOdd records every odd error, which may have left half a task in Redis, before
 // the record is sent again. Where it is the record's own, for one because Redis took another
 // of the same queue, that is a dead letter after maxAttempts.
 func (b *batch) keepOdd() {

@@ -29,7 +29,7 @@ const cutBatch = 16
 
 // TestRepliesLostInAReplay cuts the connection after k of the n replies to a batch, for all
 // k, with jobs of all kinds: each is in Redis once. Those that were answered are settled
-// from their answer and not sent again, although go-redis puts the error on them, too (H70).
+// from their answer and not sent again, although go-redis puts the error on them, too.
 func TestRepliesLostInAReplay(t *testing.T) {
 	t.Parallel()
 	r := redistest.Run(t, redistest.Options{})

@@ -131,7 +131,8 @@ func TestUniqueTicks(t *testing.T) {
 	}
 }
 
-// TestALostReplyToATick is H60: the tick has the id it was sent under.
+// TestALostReplyToATick: a tick whose reply was lost is replayed under the id it was sent with,
+// so it is one job.
 func TestALostReplyToATick(t *testing.T) {
 	t.Parallel()
 	r := redistest.Run(t, redistest.Options{})

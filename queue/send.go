@@ -244,7 +244,7 @@ func blame(replies []*redis.Cmd, err error) {
 }
 
 // read takes the verdict off a reply. A pipeline that breaks stamps its error on
-// every command, also on those that were answered: a value is proof (H70).
+// every command, also on those that were answered: a value is proof.
 func read(r *redis.Cmd) result {
 	if n, ok := r.Val().(int64); ok {
 		return result{verdict: verdict(n)}

@@ -29,7 +29,7 @@ func becomesReplica(tb testing.TB, r *redistest.Server) {
 }
 
 // TestSentinelFailover promotes the replica under load. Redis itself may lose what the old
-// master acknowledged and had not replicated (H63); every job that it did not acknowledge
+// master acknowledged and had not replicated; every job that it did not acknowledge
 // arrives, and none is there twice.
 func TestSentinelFailover(t *testing.T) {
 	t.Parallel()

@@ -14,11 +14,11 @@ const (
 	queuesKey = "asynq:queues"
 
 	// registerTimeout bounds the registration of a queue. On Cluster the set of queues
-	// lies on another server than most of them, which may be down (H67).
+	// lies on another server than most of them, which may be down.
 	registerTimeout = 100 * time.Millisecond
 
 	// registerEvery is how long after a registration the next command of the queue
-	// brings another: Redis may be emptied without a word (H15).
+	// brings another: Redis may be emptied without a word.
 	registerEvery = 30 * time.Second
 
 	// registerAgain is the time from one failed registration to the next try.
@@ -27,12 +27,12 @@ const (
 
 // forget makes the next command of each queue register it again. It is called on
 // every new connection, and at the end of each outage: Redis may have come back without
-// its data (H15).
+// its data.
 func (s *sender) forget() { s.known.Clear() }
 
 // server returns the client of the server that holds a queue. Going to it directly
 // keeps a Cluster client from sending a command again whose reply was lost, which no
-// option of its turns off (H65).
+// option of its turns off.
 func (s *sender) server(ctx context.Context, queue string) (redis.UniversalClient, error) {
 	return s.serverOf(ctx, "{"+queue+"}")
 }
@@ -72,7 +72,7 @@ func (s *sender) moved(ctx context.Context, err error) bool {
 }
 
 // refresh has a Cluster client look in the background where the slots are, which by
-// itself it does only once a minute when a server refuses connections (H66).
+// itself it does only once a minute when a server refuses connections.
 func (s *sender) refresh(ctx context.Context) {
 	if s.cluster != nil {
 		s.cluster.ReloadState(ctx)

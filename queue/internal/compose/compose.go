@@ -2,14 +2,14 @@
 // and keeps what asynq would have sent to Redis.
 //
 // asynq's options inside a task are private, and its client flattens Redis's errors into
-// strings (H12). But that client takes any redis.UniversalClient, and enqueueing calls only
+// strings. But that client takes any redis.UniversalClient, and enqueueing calls only
 // three of its methods. So it is given one that never dials, keeps the script, keys and
 // arguments, and answers for Redis; asynq then returns the real TaskInfo. Who sends the
 // [Command] sees Redis's own answer.
 //
 // asynq appends the options of a call to the slice inside the task. When one task is
 // enqueued from many goroutines that race mixes up their ids, so composing one task takes
-// turns (H6).
+// turns.
 package compose
 
 import (
@@ -125,7 +125,7 @@ type Composer struct {
 
 	// tasks are locks by task: EnqueueContext appends the call's options to the
 	// slice inside the task, which races when one task is enqueued from many
-	// goroutines (H6).
+	// goroutines.
 	tasks [64]sync.Mutex
 	seed  maphash.Seed
 }
