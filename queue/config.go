@@ -76,15 +76,17 @@ type Config struct {
 	// Guard is for how long a job that Redis has acknowledged is kept in a journal in SpoolDir
 	// as well, in case Redis loses it: by a crash without appendonly, the promotion of a
 	// replica that lagged, FLUSHALL, or an old backup. It should be longer than a failover
-	// takes. Finished jobs are let go of earlier. It costs the caller next to nothing: the
-	// journal is written behind its back, without fsync. Zero or negative: off.
+	// takes. Finished jobs are let go of earlier. The journal is
+	// written behind the caller's back, without fsync; as measured it takes about a tenth of
+	// the rate from a single caller, and less from many. Zero or negative: off.
 	//
 	// Of each queue, what was acknowledged in the last 100 ms before a loss may be lost with
 	// no notice, if the loss is no larger.
 	Guard time.Duration
 
 	// GuardBytes bounds the journal of all processes in SpoolDir; beyond, the oldest entries
-	// go. Zero means DefaultGuardBytes. Negative means no bound.
+	// go. It is on top of Spool.MaxBytes. Zero means DefaultGuardBytes, 256 MiB. Negative
+	// means no bound.
 	GuardBytes int64
 
 	// OnLoss says what to do about jobs that Redis has lost: ResendLost, the default, or
@@ -139,8 +141,8 @@ type Config struct {
 // caller, ErrFull; nothing in it is ever dropped to make room.
 type SpoolConfig struct {
 	// MaxBytes bounds the disk blocks of everything in SpoolDir, other processes'
-	// shares included. Zero means spool.DefaultMaxBytes, 1 GiB. Negative means no
-	// bound.
+	// shares and quarantine included, but for the journal, which Config.GuardBytes
+	// bounds. Zero means spool.DefaultMaxBytes, 1 GiB. Negative means no bound.
 	MaxBytes int64
 
 	// MinFreeBytes is what is left free on the disk. Zero means

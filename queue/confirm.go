@@ -18,9 +18,9 @@ type ConfirmConfig struct {
 	// confirmed is in doubt: it goes to the spool, and an outage begins, which ends when a
 	// probe is confirmed. Zero or negative: off.
 	//
-	// It costs each call the way from Redis to its replicas and back, and in an attempt
-	// without enough of them Timeout. It does not help where all of them restart empty.
-	// The user needs +wait.
+	// Each pipeline ends with one WAIT for all that is in it. It costs each call the way
+	// from Redis to its replicas and back, and in an attempt without enough of them Timeout.
+	// It does not help where all of them restart empty. The user needs +wait.
 	Replicas int
 
 	// Timeout is how long the replicas have. It must be shorter than EnqueueTimeout. Zero

@@ -53,10 +53,11 @@
 // above. An attempt that was cut short by its caller's own deadline counts only when three
 // in a row were.
 //
-// In an outage Enqueue does not try Redis; only the replayer does, every 0.5 to 1 s, with
-// the oldest record that the outage stops, or with SET asynq:{queue}:spool:probe when
-// there is none. The first write that Redis takes ends the outage. One line is logged when
-// it begins and one when it ends, and Config.OnStateChange is called.
+// In an outage Enqueue does not try Redis; only the replayer does, with the oldest record
+// that the outage stops, or with SET asynq:{queue}:spool:probe when there is none: every 0.5
+// to 0.9 s, and where the server is silent as soon as the try before has waited its 2 s. The
+// first write that Redis takes ends the outage. One line is logged when it begins and one
+// when it ends, and Config.OnStateChange is called.
 //
 // # Twins
 //

@@ -84,7 +84,7 @@ type Stats struct {
 	Paused         *spool.Pause  `json:"paused,omitempty"`       // nil: replay of the SpoolDir is not paused
 	ReplayWaits    string        `json:"replay_waits,omitempty"` // why replay waits although Redis takes jobs
 	Deferred       int           `json:"deferred"`               // of Pending: Redis does not answer them, they are tried again
-	SpoolUsedBytes int64         `json:"spool_used_bytes"`       // disk blocks of everything in SpoolDir
+	SpoolUsedBytes int64         `json:"spool_used_bytes"`       // disk blocks of everything in SpoolDir but the journal
 	SpoolLeftBytes int64         `json:"spool_left_bytes"`       // that it may still take
 	SpoolFullIn    time.Duration `json:"spool_full_in_ns"`       // until then at the rate of the last minute; zero if it does not grow
 	SpoolStalled   bool          `json:"spool_stalled"`          // the disk does not answer
