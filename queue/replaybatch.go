@@ -37,7 +37,7 @@ type trouble struct {
 
 func outcome(e spool.Entry, j job, o spool.Outcome, why death) settlement {
 	return settlement{
-		Settlement: spool.Settlement{Position: e.Position, Outcome: o, Reason: why.text}, event: j.event(), why: why.kind,
+		Settlement: spool.Settlement{Position: e.Position, Outcome: o, Attempts: e.Attempts, Reason: why.text}, event: j.event(), why: why.kind,
 	}
 }
 

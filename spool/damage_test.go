@@ -161,7 +161,7 @@ func (h *share) settle(t *testing.T, s *spool.Spool, count int, outcomes ...spoo
 			o = spool.Kept // what is held stays held: see TestAnEntryThatIsSureBeatsAnOldCopy
 		}
 		if o != notMentioned {
-			batch = append(batch, spool.Settlement{Position: e.Position, Outcome: o, Reason: "because of " + e.ID})
+			batch = append(batch, spool.Settlement{Position: e.Position, Outcome: o, Attempts: e.Attempts, Reason: "because of " + e.ID})
 			if mark := &marks[h.now.flow(e.Position.Seq())]; *mark <= e.Position.Seq() {
 				*mark = e.Position.Seq() + 1
 			}

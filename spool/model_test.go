@@ -304,7 +304,7 @@ func (m *model) settle(t *rapid.T) {
 	var batch []spool.Settlement
 	for i, e := range entries {
 		if o := outcomes[i%len(outcomes)]; o != notMentioned {
-			batch = append(batch, spool.Settlement{Position: e.Position, Outcome: o, Reason: "because of " + e.ID})
+			batch = append(batch, spool.Settlement{Position: e.Position, Outcome: o, Attempts: e.Attempts, Reason: "because of " + e.ID})
 		}
 	}
 	if rapid.Bool().Draw(t, "backwards") {
@@ -402,10 +402,12 @@ func (m *model) apply(batch []spool.Settlement) {
 		if j == nil {
 			continue
 		}
-		m.settled[b.Outcome]++
+		if b.Outcome != spool.Kept || b.Attempts >= j.attempts {
+			m.settled[b.Outcome]++
+		}
 		switch b.Outcome {
 		case spool.Kept:
-			j.attempts++
+			j.attempts = max(j.attempts, b.Attempts+1)
 			m.pending = append(m.pending, j)
 		case spool.Dead:
 			j.reason = b.Reason

@@ -80,5 +80,6 @@ type DeadLetter struct {
 type Settlement struct {
 	Position Position
 	Outcome  Outcome
+	Attempts int    // the Entry's: one that is Kept has one more then, however often it is settled
 	Reason   string // why it is Dead; must hold neither payload nor password
 }

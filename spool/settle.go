@@ -181,10 +181,14 @@ func (t *settler) settle(st Settlement, now time.Time, done *changes) error {
 	if err != nil || !pending {
 		return err
 	}
-	done[st.Outcome]++
 	if st.Outcome == Kept {
-		return t.hold(seq, attempts+1)
+		counted := max(attempts, st.Attempts+1)
+		if counted > attempts {
+			done[Kept]++
+		}
+		return t.hold(seq, counted)
 	}
+	done[st.Outcome]++
 	t.st.take(flow, st.Position.class, st.Position.size)
 	t.st.Counts[st.Outcome]++
 	if st.Outcome == Dead {

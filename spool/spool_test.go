@@ -157,7 +157,7 @@ func drain(tb testing.TB, s *spool.Spool) []string {
 func settlements(entries []spool.Entry, o spool.Outcome) []spool.Settlement {
 	var out []spool.Settlement
 	for _, e := range entries {
-		out = append(out, spool.Settlement{Position: e.Position, Outcome: o, Reason: "because"})
+		out = append(out, spool.Settlement{Position: e.Position, Outcome: o, Attempts: e.Attempts, Reason: "because"})
 	}
 	return out
 }
@@ -512,6 +512,26 @@ func TestMarkCountsOnlyWhatCameBefore(t *testing.T) {
 	if n := s.Before(mark); n != 10 {
 		t.Fatalf("%d before the mark with 4 kept, want 10", n)
 	}
+}
+
+// TestSettlingTwiceCountsOneAttempt settles again what was settled, as a caller does who
+// could not learn of it: where Settle returned ErrStalled and its commit ended later.
+func TestSettlingTwiceCountsOneAttempt(t *testing.T) {
+	s := open(t, spool.Options{Dir: t.TempDir()})
+	mustAppend(t, s, records(0, 3)...)
+	for attempts := range 3 {
+		entries, err := s.Read(2, 1<<20)
+		if err != nil || len(entries) != 2 || entries[0].Attempts != attempts || entries[1].Attempts != attempts {
+			t.Fatalf("%+v, %v: want 2 with %d attempts", entries, err, attempts)
+		}
+		for range 2 {
+			give(t, s, spool.Kept, entries...)
+		}
+		if n := s.Stats().Settled[spool.Kept]; n != int64(2*(attempts+1)) {
+			t.Errorf("%d were kept after %d attempts of 2", n, attempts+1)
+		}
+	}
+	wantIDs(t, drain(t, s), 3)
 }
 
 func TestConcurrentAppendsAllArriveWhileBeingDrained(t *testing.T) {

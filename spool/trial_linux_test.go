@@ -212,7 +212,7 @@ func (tr *trial) settle(n int, outcomes ...spool.Outcome) {
 	var batch []spool.Settlement
 	for i, e := range entries {
 		tr.found(e.ID, amongPending)
-		batch = append(batch, spool.Settlement{Position: e.Position, Outcome: outcomes[min(i, len(outcomes)-1)]})
+		batch = append(batch, spool.Settlement{Position: e.Position, Outcome: outcomes[min(i, len(outcomes)-1)], Attempts: e.Attempts})
 	}
 	err = tr.s.Settle(batch...)
 	failed := tr.failed(err)
