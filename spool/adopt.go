@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,47 +81,6 @@ func (s *Spool) adopt(name string) (records int, err error) {
 	return records, err
 }
 
-// enrol adds a segment to a share, salvaging it first if it is damaged, and returns how
-// many records it has pending.
-func (s *Spool) enrol(o *owner, path string) (records int) {
-	seg, err := openSegment(path, s.opts.opening(), &s.twins.some)
-	if errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) {
-		var report Quarantined
-		report, err = s.salvage(o, seg, err)
-		s.adoptions.Add(int64(report.Unreadable))
-		s.settled[Unreadable].Add(int64(report.Unreadable))
-	}
-	if err != nil {
-		s.reportBad(o, path, err)
-		return 0
-	}
-	s.mu.Lock()
-	known := o.givenUp[path] // in the books already
-	delete(o.bad, path)
-	delete(o.givenUp, path)
-	o.segs = append(o.segs, seg)
-	slices.SortFunc(o.segs, func(a, b *segment) int { return cmp.Compare(a.path, b.path) })
-	s.mu.Unlock()
-	records = seg.state.Load().pending()
-	s.adoptions.Add(int64(records - known))
-	s.tidy(s.shrink(o, seg, nil))
-	return records
-}
-
-// retryBad tries the segments again that could not be used.
-func (s *Spool) retryBad() (records int) {
-	for _, o := range s.owners() {
-		s.mu.Lock()
-		paths := slices.Sorted(maps.Keys(o.bad))
-		s.mu.Unlock()
-		for _, path := range paths {
-			records += s.enrol(o, path)
-		}
-		s.tidy(s.releaseIfEmpty(o))
-	}
-	return records
-}
-
 // lockOwner takes the lock of a dead owner. It returns nil for one that lives or
 // that another adopter has emptied and removed in the meantime.
 func lockOwner(dir string) (*flock.Flock, error) {
@@ -169,7 +127,7 @@ func adoptOwner(spoolDir, name string) (*owner, error) {
 		return nil, err
 	}
 	_ = os.Remove(filepath.Join(dir, socketName)) // nobody listens any more
-	return &owner{name: name, dir: dir, lock: lock, bad: map[string]string{}, givenUp: map[string]int{}}, nil
+	return &owner{name: name, dir: dir, lock: lock, bad: map[string]*badSegment{}}, nil
 }
 
 // checkUser returns ErrOtherUser for a directory of another user.

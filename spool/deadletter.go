@@ -61,7 +61,7 @@ func (s *Spool) exhume(letters []Position, retry bool) (found int, err error) {
 		batch[i].Position = p
 	}
 	return exclusively(s, func() (found int, err error) {
-		err = s.revise(batch, func(seg *segment, batch []Settlement) (changes, error) {
+		err = s.revise(batch, (*badSegment).refuse, func(seg *segment, batch []Settlement) (changes, error) {
 			n, err := seg.exhume(batch, retry)
 			found += n
 			return changes{}, err

@@ -83,9 +83,8 @@ type owner struct {
 	dir     string
 	started time.Time
 	lock    *flock.Flock
-	segs    []*segment        // oldest first; guarded by Spool.mu
-	bad     map[string]string // paths of segments that cannot be used, and why; guarded by Spool.mu
-	givenUp map[string]int    // what was pending in those of them that were in use; guarded by Spool.mu
+	segs    []*segment             // oldest first; guarded by Spool.mu
+	bad     map[string]*badSegment // by path; guarded by Spool.mu
 }
 
 // createOwner makes an owner directory, locks it, and last gives it its identity:
@@ -115,7 +114,7 @@ var errLocked = errors.New("locked by another process")
 
 // makeOwner makes a directory and the owner in it. The caller syncs spoolDir.
 func makeOwner(spoolDir, name string, id Identity) (*owner, error) {
-	o := &owner{name: name, dir: filepath.Join(spoolDir, name), started: id.Started, bad: map[string]string{}, givenUp: map[string]int{}}
+	o := &owner{name: name, dir: filepath.Join(spoolDir, name), started: id.Started, bad: map[string]*badSegment{}}
 	if err := os.Mkdir(o.dir, dirMode); err != nil {
 		return nil, err
 	}

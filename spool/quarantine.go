@@ -196,11 +196,8 @@ func (s *Spool) mend(o *owner, seg *segment, cause error) (again bool, err error
 		s.giveUp(o, seg, errors.Join(cause, err))
 		return false, nil
 	}
-	after := seg.state.Load() // counts what a commit that failed has brought or settled all the same
-	s.appended.Add(int64(after.Next - before.Next))
-	for o, n := range after.Counts {
-		s.settled[o].Add(int64(n) - int64(before.Counts[o]))
-	}
+	after := seg.state.Load()
+	s.book(before, after)
 	if after.empty() {
 		return false, s.drop(o, seg)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,7 +19,8 @@ import (
 //
 // An error means that some of it may not be recorded: settle the same again, or its
 // records will be read again. A segment that turns out to be damaged is salvaged
-// first.
+// first. One that cannot be used, see Stats.Bad, makes nobody wait: what is settled of it
+// from then on is kept in memory, and recorded by the Adopt that can use it again.
 func (s *Spool) Settle(settlements ...Settlement) error {
 	for _, st := range settlements {
 		if st.Outcome >= Unreadable {
@@ -27,7 +29,7 @@ func (s *Spool) Settle(settlements ...Settlement) error {
 	}
 	return s.alone(func() error {
 		now := time.Now()
-		return s.revise(settlements, func(seg *segment, batch []Settlement) (changes, error) {
+		return s.revise(settlements, (*badSegment).owe, func(seg *segment, batch []Settlement) (changes, error) {
 			return seg.settle(batch, now)
 		})
 	})
@@ -36,9 +38,10 @@ func (s *Spool) Settle(settlements ...Settlement) error {
 // changes counts how many records got each outcome anew.
 type changes [outcomes]int
 
-// revise runs fn for each segment with its part of the batch, and then removes what
-// is empty. What belongs to a segment that is gone was settled before.
-func (s *Spool) revise(batch []Settlement, fn func(*segment, []Settlement) (changes, error)) error {
+// revise runs fn for each segment with its part of the batch, or away for one that cannot
+// be used, and then removes what is empty. What belongs to a segment that is gone was
+// settled before.
+func (s *Spool) revise(batch []Settlement, away func(*badSegment, []Settlement) error, fn func(*segment, []Settlement) (changes, error)) error {
 	var errs []error
 	for len(batch) > 0 {
 		at := batch[0].Position
@@ -51,6 +54,8 @@ func (s *Spool) revise(batch []Settlement, fn func(*segment, []Settlement) (chan
 		if o := s.owner(at.owner); o != nil {
 			if seg := s.segment(o, at.segment); seg != nil {
 				errs = append(errs, s.reviseSegment(o, seg, batch[:n], fn))
+			} else if bad := s.badSegment(o, filepath.Join(o.dir, segmentName(at.segment))); bad != nil {
+				errs = append(errs, away(bad, batch[:n]))
 			}
 		}
 		batch = batch[n:]
@@ -65,7 +70,7 @@ func (s *Spool) reviseSegment(o *owner, seg *segment, batch []Settlement, fn fun
 		done = changes{}
 		if again, err = s.mend(o, seg, cause); again {
 			done, err = fn(seg, batch)
-		} else if err == nil && s.isBad(o, seg) {
+		} else if err == nil && s.badSegment(o, seg.path) != nil {
 			err = cause // others need not wait, but this is not recorded
 		}
 	}
@@ -174,8 +179,11 @@ func newSettler(tx *bolt.Tx, st *state, t ties, known ahead) *settler {
 // settle gives one record its outcome, unless it is not pending any more.
 func (t *settler) settle(st Settlement, now time.Time, done *changes) error {
 	seq, flow := st.Position.seq, t.st.Flows.of(st.Position.class)
-	if seq >= t.st.Next || flow < 0 {
+	if seq >= t.st.Next {
 		return fmt.Errorf("spool: settling record %d, the last is %d", seq, t.st.Next-1)
+	}
+	if flow < 0 {
+		return nil // lost by salvage: nothing of it was pending
 	}
 	pending, attempts, err := t.reach(flow, seq)
 	if err != nil || !pending {

@@ -287,37 +287,6 @@ func (s *Spool) forget(o *owner, seg *segment) {
 	seg.claims.clear()
 }
 
-// giveUp stops reading a segment that fails. It stays on disk as it is, and the next
-// Adopt tries again.
-func (s *Spool) giveUp(o *owner, seg *segment, cause error) {
-	s.retire(seg)
-	s.forget(o, seg)
-	s.mu.Lock()
-	o.givenUp[seg.path] = seg.state.Load().pending()
-	s.mu.Unlock()
-	s.reportBad(o, seg.path, errors.Join(cause, seg.close()))
-}
-
-// isBad reports whether a segment has been given up.
-func (s *Spool) isBad(o *owner, seg *segment) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, bad := o.bad[seg.path]
-	return bad
-}
-
-// reportBad notes that a segment cannot be used, and logs that once.
-func (s *Spool) reportBad(o *owner, path string, cause error) {
-	s.mu.Lock()
-	text := filepath.Join(o.name, filepath.Base(path)) + ": " + cause.Error()
-	known := o.bad[path] == text
-	o.bad[path] = text
-	s.mu.Unlock()
-	if !known {
-		s.opts.Logger.Error("spool: a segment cannot be read, its records are kept and not replayed", "segment", path, "err", cause)
-	}
-}
-
 // releaseIfEmpty removes the directory of an adopted owner that holds nothing
 // any more.
 func (s *Spool) releaseIfEmpty(o *owner) error {

@@ -66,7 +66,9 @@ func (s *Spool) Stats() Stats {
 			st.add(seg.state.Load())
 		}
 		s.mu.Lock()
-		st.Bad = append(st.Bad, slices.Sorted(maps.Values(o.bad))...)
+		for _, path := range slices.Sorted(maps.Keys(o.bad)) {
+			st.Bad = append(st.Bad, o.bad[path].reason)
+		}
 		s.mu.Unlock()
 	}
 	s.mu.Lock()
