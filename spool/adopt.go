@@ -69,11 +69,14 @@ func (s *Spool) adopt(name string) (records int, err error) {
 	if o == nil {
 		return 0, err
 	}
+	paths, err := listSegments(o.dir)
+	if unknown := o.unknownFiles(); len(paths) == 0 && unknown != nil {
+		return 0, errors.Join(unknown, o.unlock())
+	}
 	s.mu.Lock()
 	s.adopted = append(s.adopted, o)
 	slices.SortFunc(s.adopted, func(a, b *owner) int { return cmp.Compare(a.name, b.name) })
 	s.mu.Unlock()
-	paths, err := listSegments(o.dir)
 	for _, path := range paths {
 		records += s.enrol(o, path)
 	}
@@ -178,19 +181,22 @@ func hasFile(files []os.DirEntry, name string) bool {
 
 // onlyLeftovers reports whether there is nothing but a lock, a socket and half-made files.
 func onlyLeftovers(files []os.DirEntry) bool {
-	return !slices.ContainsFunc(files, func(f os.DirEntry) bool {
-		return f.Name() != lockName && f.Name() != socketName && !strings.HasPrefix(f.Name(), hiddenPrefix)
-	})
+	return !slices.ContainsFunc(files, func(f os.DirEntry) bool { return !isLeftover(f.Name()) })
+}
+
+func isLeftover(name string) bool {
+	return name == lockName || name == socketName || strings.HasPrefix(name, hiddenPrefix)
 }
 
 // orphaned returns an error if there are segments and no identity.
 func orphaned(files []os.DirEntry) error {
-	isSegment := func(f os.DirEntry) bool { return strings.HasSuffix(f.Name(), segmentSuffix) }
 	if !hasFile(files, identityName) && slices.ContainsFunc(files, isSegment) {
 		return errNoIdentity
 	}
 	return nil
 }
+
+func isSegment(f os.DirEntry) bool { return strings.HasSuffix(f.Name(), segmentSuffix) }
 
 // errNoIdentity says that nobody can tell where an owner's records are meant to go.
 var errNoIdentity = fmt.Errorf("%w: segments without an identity", ErrDamaged)

@@ -161,10 +161,14 @@ func (o *owner) hasSegments() bool { return len(o.segs)+len(o.bad) > 0 }
 // remove deletes the directory of an owner without segments and gives up its
 // lock. The lock file goes before the lock, so that whoever got hold of it sees that
 // it is gone; identity goes before both, so that sweep can finish what a crash
-// interrupts. Another process may be sweeping, too.
+// interrupts. Another process may be sweeping, too. An owner with files of another
+// program's keeps all it has.
 func (o *owner) remove() error {
 	if paths, err := listSegments(o.dir); err == nil && len(paths) > 0 {
 		return o.unlock() // one that could not be unlinked: for the next adopter
+	}
+	if err := o.unknownFiles(); err != nil {
+		return errors.Join(err, o.unlock())
 	}
 	doomed, err := filepath.Glob(filepath.Join(o.dir, hiddenPrefix+"*"))
 	doomed = append(doomed, filepath.Join(o.dir, socketName), filepath.Join(o.dir, identityName))
@@ -173,6 +177,25 @@ func (o *owner) remove() error {
 		err = errors.Join(err, o.unlock())
 	}
 	return errors.Join(err, removeAll(filepath.Join(o.dir, lockName), o.dir), o.unlock())
+}
+
+// unknownFiles returns an error if there is what this program does not know: a newer one may
+// have its records there.
+func (o *owner) unknownFiles() error {
+	files, err := os.ReadDir(o.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var names []string
+	for _, f := range files {
+		if f.Name() != identityName && !isLeftover(f.Name()) && !isSegment(f) {
+			names = append(names, f.Name())
+		}
+	}
+	if err == nil && len(names) > 0 {
+		err = fmt.Errorf("%w: this program does not know %s", ErrVersion, strings.Join(names, ", "))
+	}
+	return err
 }
 
 // removeAll removes each path, in order, up to the first that cannot be.
