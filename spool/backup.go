@@ -12,7 +12,7 @@ import (
 // new SpoolDir: Adopt takes it over from there. It may be on a slow disk: replay and
 // Append go on meanwhile, and no read transaction is open while it writes. Each segment
 // is copied as of the moment its copy ends, so a record settled later is pending in the
-// copy.
+// copy. It is durable on return.
 //
 // dir must not exist, or be empty. On an error, dir holds whole segments only, as many
 // as were copied by then.
@@ -27,6 +27,9 @@ func (s *Spool) Backup(ctx context.Context, dir string) error {
 		if err := s.backupOwner(ctx, o, dir); err != nil {
 			return fmt.Errorf("spool: backup of %s: %w", o.name, err)
 		}
+	}
+	if err := syncDir(dir); err != nil { // the names of the owners
+		return fmt.Errorf("spool: backup: %w", err)
 	}
 	return nil
 }

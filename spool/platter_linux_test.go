@@ -234,3 +234,28 @@ func TestFirstRecordSurvivesAPowerCut(t *testing.T) {
 		wantIDs(t, drain(t, next), i+1)
 	}
 }
+
+// TestBackupSurvivesAPowerCut cuts the power once Backup has returned: the names of the
+// owners in the new SpoolDir must have been synced as well.
+func TestBackupSurvivesAPowerCut(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	sup := supervise(t)
+	parent := t.TempDir()
+	disk := newPlatter(parent)
+	sup.over(t, parent, func(c sysCall) syscall.Errno {
+		disk.see(c, false)
+		return 0
+	})
+	s := open(t, spool.Options{Dir: filepath.Join(parent, "spool"), Timeout: -1})
+	mustAppend(t, s, records(0, 10)...)
+	if err := s.Backup(t.Context(), filepath.Join(parent, "deep", "copy")); err != nil {
+		t.Fatal(err)
+	}
+	after := filepath.Join(t.TempDir(), "after")
+	disk.after(t, after, false)
+	next := open(t, spool.Options{Dir: filepath.Join(after, "deep", "copy"), AdoptOnly: true})
+	mustAdopt(t, next, 10)
+	wantIDs(t, drain(t, next), 10)
+}
