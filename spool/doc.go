@@ -14,7 +14,7 @@
 //	    0000000000000001.seg          a segment; named by its first sequence number
 //	    000000000000a3f1.seg
 //	  paused                          JSON: replay is paused, since when and by whom
-//	  .stage-*                        half made by an import or a take-over; swept after a day
+//	  .stage-*                        half made by an import, a take-over or a pause; swept after a day
 //	  quarantine/                     damaged segments as they were found, for ever
 //	    20261123T202838.123-1a2b3c4d.0000000000000001.1.seg
 //	    20261123T202838.123-1a2b3c4d.0000000000000001.1.seg.json

@@ -77,8 +77,7 @@ func Inspect(dir string) ([]OwnerInfo, error) {
 // that was killed had half made or half removed.
 func belongs(name string) bool {
 	known := []string{"lost+found", quarantineName, pausedName, JournalName} // the first is at the root of a volume
-	return slices.Contains(known, name) || isOwnerName(name) ||
-		strings.HasPrefix(name, stagePrefix) || strings.HasPrefix(name, hiddenPrefix+pausedName)
+	return slices.Contains(known, name) || isOwnerName(name) || strings.HasPrefix(name, stagePrefix)
 }
 
 // look fills in what the owner's directory tells.

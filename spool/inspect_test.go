@@ -80,7 +80,7 @@ func TestInspectKnowsLeftovers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, ".paused-1"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, ".stage-2"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if owners, err := spool.Inspect(dir); err != nil || len(owners) > 0 {

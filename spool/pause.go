@@ -30,7 +30,8 @@ func PauseReplay(dir string, p Pause) error {
 	if err != nil {
 		return fmt.Errorf("spool: pause: %w", err)
 	}
-	hidden, err := os.CreateTemp(dir, hiddenPrefix+pausedName+"-*") // 0600
+	sweepStages(dir)
+	hidden, err := os.CreateTemp(dir, StagePattern) // 0600
 	if err != nil {
 		return fmt.Errorf("spool: pause: %w", err)
 	}

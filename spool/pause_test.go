@@ -35,6 +35,14 @@ func TestPause(t *testing.T) {
 	if owners, err := spool.Inspect(dir); len(owners) != 0 || err != nil {
 		t.Errorf("a SpoolDir with a pause and nothing else: %v, %v", owners, err)
 	}
+	killed := filepath.Join(dir, ".stage-1")
+	writeFile(t, killed, nil)
+	if err := os.Chtimes(killed, time.Time{}, time.Now().Add(-25*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if err := spool.PauseReplay(dir, first); err != nil {
+		t.Fatal(err)
+	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}

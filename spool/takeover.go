@@ -203,7 +203,8 @@ func freeName(dir, name string) (string, error) {
 const stagePrefix = hiddenPrefix + "stage-"
 
 // StagePattern is a pattern for os.CreateTemp and os.MkdirTemp: what has such a name in a
-// SpoolDir is passed over, and is removed by a later TakeOver or Import if it is left there.
+// SpoolDir is passed over, and is removed by a later TakeOver, Import or PauseReplay if it is
+// left there.
 const StagePattern = stagePrefix + "*"
 
 func newStage(spoolDir string) (string, error) { return os.MkdirTemp(spoolDir, StagePattern) } // 0700
