@@ -154,8 +154,8 @@ func (s *Spool) activeSegment() (*segment, error) {
 }
 
 // commitFailed retires the segment whose commit failed and finds out what is in
-// it: bbolt may have written the records before the error (H23). A later fsync that
-// succeeds would prove nothing about earlier pages (H24), so the segment takes no more.
+// it: bbolt may have written the records before the error. A later fsync that
+// succeeds would prove nothing about earlier pages, so the segment takes no more.
 // The sequence numbers are never given out again.
 func (s *Spool) commitFailed(seg *segment, records []encoded, cause error) error {
 	first := s.nextSeq.Load()

@@ -14,7 +14,7 @@ import (
 	"github.com/jobspool/jobspool/spool"
 )
 
-// TestAppendGoesOnWhileABackupWaits lets a backup hang in the middle (H30), and appends
+// TestAppendGoesOnWhileABackupWaits lets a backup hang in the middle, and appends
 // more than bbolt's memory map holds: that must not wait for a read transaction.
 func TestAppendGoesOnWhileABackupWaits(t *testing.T) {
 	if !isolated(t) {

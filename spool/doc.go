@@ -15,6 +15,7 @@
 //	    000000000000a3f1.seg
 //	  paused                          JSON: replay is paused, since when and by whom
 //	  .stage-*                        half made by an import, a take-over or a pause; swept after a day
+//	  journal/                        a SpoolDir of another's, see JournalName; not counted here
 //	  quarantine/                     damaged segments as they were found, for ever
 //	    20261123T202838.123-1a2b3c4d.0000000000000001.1.seg
 //	    20261123T202838.123-1a2b3c4d.0000000000000001.1.seg.json
@@ -24,8 +25,9 @@
 // its own segments only. It adopts an owner whose lock is free by taking that lock,
 // and settles the dead owner's records in place. The lock decides, never the pid:
 // pids are reused and hosts differ. After it has the lock, an adopter compares the
-// file it has locked with the one that has the name (H34): the owner may have been
-// emptied and removed in between.
+// file it has locked with the one that has the name: the owner may have been emptied and
+// removed in between. One whose directory holds what this program does not know is left
+// alone once its segments are empty, with its identity and its lock.
 //
 // TakeOver renames a dead owner's directory into another SpoolDir with its lock held, or
 // copies it and removes the old one once the copy is durable and has its name.
@@ -64,8 +66,8 @@
 // value (one byte), the owner's name, the segment's first sequence number and the
 // value's own (8 bytes each), so a value found anywhere else is not taken for good; the
 // header's tie is 0. A twin's key and lock are SHA-256 cut to 128 bits, of 'k' or 'l' and
-// the name, or empty. A record holds the fields of the job, never a script's arguments
-// (H41).
+// the name, or empty. A record holds the fields of the job, never the arguments of asynq's
+// scripts: another version has others.
 //
 // A state has version 2; in one of version 1 a watermark, between next and held, stood for
 // all flows, and a twin of that time has no flow. Both are read.
@@ -114,16 +116,19 @@
 //
 // # Durability
 //
-// [Spool.Append] returns nil after the commit that holds the record has been
-// fsynced, and the directory too where the commit created the file (H36). All callers
-// waiting at that moment share one commit; there is one writer, never bbolt's Batch,
-// whose panics are nobody's to catch (H29). [Spool.Settle] is durable on return.
+// [Spool.Append] returns nil after the commit that holds the record has been fsynced, and
+// the directory too where the commit created the file: bbolt does not do that. All callers
+// waiting at that moment share one commit; there is one writer, never bbolt's Batch, which
+// commits in a goroutine of its own, where nobody can catch a panic. [Spool.Settle] is
+// durable on return. With Options.NoSync neither waits for an fsync, and a power cut may
+// take what they have said was stored.
 //
-// A commit that fails is a fault of its segment, which takes no more records: bbolt
-// would carry on after a failed fsync as if nothing had happened (H24). Its file is then
-// read back without bbolt. If the commit's state is not there, the same records go to a
-// new segment, and the caller hears of it only if that fails as well. If it is there,
-// nobody knows whether it will be after a crash: the caller gets [ErrMaybeStored] (H23).
+// A commit that fails is a fault of its segment, which takes no more records: bbolt would
+// carry on after a failed fsync as if nothing had happened, and a later one that succeeds
+// proves nothing about earlier pages. Its file is then read back without bbolt. If the
+// commit's state is not there, the same records go to a new segment, and the caller hears
+// of it only if that fails as well. If it is there, nobody knows whether it will be after
+// a crash: the caller gets [ErrMaybeStored].
 //
 // What the disk, its controller and the file system claim to have synced is believed:
 // a disk that lies, and ext4 with fast_commit on the kernels that bbolt names, can lose or tear
@@ -134,28 +139,26 @@
 // Blocks are reserved ahead of their use, in steps that grow from 256 KiB to 8 MiB, and
 // Options.MaxBytes and Options.MinFreeBytes are checked with each step. So a full disk is
 // met before a record is taken, never in the middle of a commit, and what settling needs
-// is always left (H32): replay goes on. [ErrFull] is all that happens; nothing is
-// dropped. Reserved blocks are written with zeros a little ahead of the records, since
-// every commit into blocks that were merely reserved costs a write of the file system's
-// journal.
+// is always left: replay goes on. [ErrFull] is all that happens; nothing is dropped.
+// Reserved blocks are written with zeros a little ahead of the records, since every commit
+// into blocks that were merely reserved costs a write of the file system's journal.
 //
-// bbolt files never shrink (H31), so segments end at Options.SegmentBytes and go
-// as a whole. bbolt's memory map is twice that from the start: growing it waits for
-// readers (H30), and fails for good where memory has run out (H25). If it fails all the
-// same, the handle is closed and the file opened anew. On 32-bit systems and on Windows
-// the map is as large as the file (H39). No read transaction outlives one call,
-// or a thousand records.
+// bbolt files never shrink, so segments end at Options.SegmentBytes and go as a whole.
+// bbolt's memory map is twice that from the start: growing it waits for readers, and fails
+// for good where memory has run out. If it fails all the same, the handle is closed and
+// the file opened anew. On 32-bit systems and on Windows the map is as large as the file.
+// No read transaction outlives one call, or a thousand records.
 //
 // # Damage
 //
 // bbolt trusts its pages. A segment is opened only if both meta pages, its length, its
-// freelist and the branches of its trees make sense (H26, H28, H35): a branch that leads
-// back to itself would overflow the stack, which nobody can recover from, and a page that
-// is free and in use would be overwritten. An empty file is damage, not a new database;
-// NoFreelistSync is off, so that bbolt starts no goroutine of its own that might panic
-// (H28). A page that is wrong makes bbolt panic (H27), and one that is missing is a
-// fault in its memory map (H26): both are caught, and the handle is abandoned with the
-// locks that bbolt may hold. Every value has its checksum.
+// freelist and the branches of its trees make sense: a branch that leads back to itself
+// would overflow the stack, which nobody can recover from, and a page that is free and in
+// use would be overwritten. An empty file is damage, not a new database; NoFreelistSync is
+// off, so that bbolt starts no goroutine of its own that might panic. A page that is wrong
+// makes bbolt panic, and one that is missing is a fault in its memory map: both are
+// caught, and the handle is abandoned with the locks that bbolt may hold. Every value has
+// its checksum.
 //
 // A segment that is found damaged gets a second name in quarantine, with a report beside
 // it, and is replaced by what can be read of it: first what the tree leads to, then
@@ -165,9 +168,9 @@
 // delivered becomes a dead letter that says so. What is lost is counted as [Unreadable].
 // Nothing is deleted because it cannot be read. Without space for the salvaged records
 // the segment stays where it is, is reported, and tried again by the next
-// [Spool.Adopt].
+// [Spool.Adopt]; what is settled of it until then is kept in memory.
 //
-// Slices that bbolt hands out die with their transaction (H37): everything this package
+// Slices that bbolt hands out die with their transaction: everything this package
 // returns is a copy.
 //
 // # A disk that does not answer
@@ -181,12 +184,12 @@
 //
 // # Where to put it
 //
-// On a local disk that outlives the process and, in a cluster, the pod (H40). [Open]
-// warns where SpoolDir is on tmpfs, on a container's own overlay, on FUSE, or on a network
-// file system: there flock may not keep two hosts apart, or may hang (H33). bbolt's own
-// lock on a file is waited for no longer than 2 s, and only a tool that reads can hold
-// it. Files are 0600 and directories 0700 whatever the umask, and an owner of another
-// user is an error, not adopted: what was written there, its user's processes could not
-// read (H38). Only Open and Backup create anything: [Inspect], [Verify] and AdoptOnly do
-// not, so a mistyped path is an error (H35).
+// On a local disk that outlives the process and, in a cluster, the pod. [Open] warns where
+// SpoolDir is on tmpfs, on a container's own overlay, on FUSE, or on a network file
+// system: there flock may not keep two hosts apart, or may hang. bbolt's own lock on a
+// file is waited for no longer than 2 s, and only a tool that reads can hold it. Files are
+// 0600 and directories 0700 whatever the umask, and an owner of another user is an error,
+// not adopted: what was written there, its user's processes could not read. Only Open and
+// Backup create anything: [Inspect], [Verify] and AdoptOnly do not, so a mistyped path is
+// an error.
 package spool

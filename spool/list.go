@@ -48,7 +48,7 @@ func (s *Spool) Find(id string) (pending []Entry, dead []DeadLetter, err error) 
 }
 
 // pageRecords is how many records Find and Backup take at a time: no read transaction
-// is open for long (H30).
+// is open for long, which would make a commit wait that needs a larger memory map.
 const pageRecords = 1000
 
 // pageBytes is from how many bytes on a page of a list takes no more.

@@ -38,7 +38,7 @@ func limitMemory(t *testing.T, more uint64) (end func()) {
 
 // TestNoMemoryForTheMap lets there be no address space for the memory map of a new
 // segment. TestEveryDiskErrorInTurn does that to one in use, which bbolt makes useless
-// for good (H25).
+// for good.
 func TestNoMemoryForTheMap(t *testing.T) {
 	if !isolated(t) {
 		return

@@ -26,7 +26,7 @@ const pageSize = 4096
 // synced, and of each directory the names that were. It follows the system calls under
 // one directory. An fsync that fails loses what it was to write: the page cache keeps
 // the pages and calls them clean, so that a later fsync that succeeds does not write
-// them either (H24).
+// them either.
 type platter struct {
 	dir string
 
@@ -212,7 +212,7 @@ func (p *platter) restore(id inode, now, to string, eager bool) error {
 }
 
 // TestFirstRecordSurvivesAPowerCut cuts the power right after the first Append to a new
-// segment: its name must have been synced as well (H36).
+// segment: its name must have been synced as well.
 func TestFirstRecordSurvivesAPowerCut(t *testing.T) {
 	if !isolated(t) {
 		return

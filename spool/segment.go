@@ -105,7 +105,7 @@ func openSegment(path string, opening opening, claiming *atomic.Int64) (*segment
 
 // withDB runs fn with the open file. An error retires the handle: after a failed write
 // bbolt would carry on with what it has in memory. After a panic it may even hold its
-// own locks, so then the handle is abandoned, not closed (H26).
+// own locks, so then the handle is abandoned, not closed.
 func (s *segment) withDB(fn func(*bolt.DB) error) error {
 	panicked, err := guarded(func() error { return s.useDB(fn) })
 	if err != nil && !errors.Is(err, ErrFull) {
@@ -150,7 +150,7 @@ func (s *segment) open() (err error) {
 			Timeout:         lockWait,
 			FreelistType:    bolt.FreelistMapType,
 			NoSync:          s.opening.noSync,
-			InitialMmapSize: s.opening.mmapBytes, // growing the map would wait for readers (H30)
+			InitialMmapSize: s.opening.mmapBytes, // growing the map would wait for readers
 			NoStatistics:    true,
 			OpenFile: func(path string, flag int, mode os.FileMode) (*os.File, error) {
 				f, err := os.OpenFile(path, flag&^os.O_CREATE, mode)

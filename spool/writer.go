@@ -14,8 +14,7 @@ const (
 	maxCommitBytes = 8 << 20
 
 	// regroup is how long a commit yields to the callers that the last one has woken,
-	// so that it holds as many. Longest useful wait as measured for design.md; about
-	// one fsync.
+	// so that it holds as many. Longest useful wait as measured; about one fsync.
 	regroup = 100 * time.Microsecond
 )
 
