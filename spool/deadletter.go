@@ -1,6 +1,10 @@
 package spool
 
 import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -106,4 +110,30 @@ func (s *segment) exhume(batch []Settlement, retry bool) (found int, err error) 
 		found = 0
 	}
 	return found, err
+}
+
+// deadInfo is what is known of a dead letter beside its record.
+type deadInfo struct {
+	attempts int
+	since    time.Time
+	reason   string
+}
+
+// encodeDead makes a value of the dead bucket.
+func encodeDead(i deadInfo, tie uint32) []byte {
+	b := newSealed(2*binary.MaxVarintLen64 + len(i.reason))
+	b = binary.AppendUvarint(b, uint64(i.attempts))
+	b = binary.AppendVarint(b, unixNano(i.since))
+	return seal(append(b, i.reason...), tie)
+}
+
+func decodeDead(b []byte, tie uint32) (deadInfo, error) {
+	body, err := unseal(b, tie)
+	if err != nil {
+		return deadInfo{}, fmt.Errorf("dead letter: %w", err)
+	}
+	d := decoder{b: body}
+	i := deadInfo{attempts: int(min(d.uvarint(), 1<<30)), since: timeOf(d.varint())}
+	i.reason = string(d.b)
+	return i, d.err("dead letter")
 }

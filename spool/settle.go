@@ -268,7 +268,7 @@ func (t *settler) findOldest(tx *bolt.Tx) error {
 	return nil
 }
 
-// encodeHeld and encodeDead make the values of the held and dead buckets.
+// encodeHeld makes a value of the held bucket.
 func encodeHeld(attempts int, tie uint32) []byte {
 	return seal(binary.AppendUvarint(newSealed(binary.MaxVarintLen64), uint64(attempts)), tie)
 }
@@ -281,29 +281,4 @@ func decodeHeld(b []byte, tie uint32) (attempts int, err error) {
 	d := decoder{b: body}
 	n := d.uvarint()
 	return int(min(n, 1<<30)), d.err("held")
-}
-
-// deadInfo is what is known of a dead letter beside its record.
-type deadInfo struct {
-	attempts int
-	since    time.Time
-	reason   string
-}
-
-func encodeDead(i deadInfo, tie uint32) []byte {
-	b := newSealed(2*binary.MaxVarintLen64 + len(i.reason))
-	b = binary.AppendUvarint(b, uint64(i.attempts))
-	b = binary.AppendVarint(b, unixNano(i.since))
-	return seal(append(b, i.reason...), tie)
-}
-
-func decodeDead(b []byte, tie uint32) (deadInfo, error) {
-	body, err := unseal(b, tie)
-	if err != nil {
-		return deadInfo{}, fmt.Errorf("dead letter: %w", err)
-	}
-	d := decoder{b: body}
-	i := deadInfo{attempts: int(min(d.uvarint(), 1<<30)), since: timeOf(d.varint())}
-	i.reason = string(d.b)
-	return i, d.err("dead letter")
 }
