@@ -32,11 +32,7 @@ func (r *replayer) aside(ctx context.Context, fn func() error) error {
 // stepAside waits for what is on its way, and runs one.
 func (r *replayer) stepAside(a aside) {
 	var n notes
-	r.trials.running.Wait()
-	err := r.endTrials(&n)
-	if err == nil {
-		err = r.settled(&n)
-	}
+	err := r.finishTrials(&n)
 	if err == nil {
 		r.discard()
 		err = a.fn()

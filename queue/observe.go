@@ -231,9 +231,4 @@ func (r *replayer) abandon() {
 	for _, s := range r.unsettled {
 		r.endReplay(s, errUnrecorded)
 	}
-	for _, t := range r.trials.collect() {
-		for _, s := range t.batch.settlements {
-			r.endReplay(s, errUnrecorded)
-		}
-	}
 }

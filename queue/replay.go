@@ -113,13 +113,12 @@ func poke(c chan<- struct{}) {
 func (r *replayer) run() {
 	defer close(r.ended)
 	defer r.abandon()
-	defer r.trials.running.Wait()
 	defer r.discard()
 	for r.ctx.Err() == nil {
 		r.sleep(r.turn())
 	}
 	var n notes
-	_ = r.settled(&n) // complained of
+	_ = r.finishTrials(&n) // complained of
 	r.p.deliver(n)
 }
 

@@ -159,6 +159,16 @@ func (r *replayer) endTrials(n *notes) (err error) {
 	return err
 }
 
+// finishTrials waits for the tries that are being made. Then nothing is on its way, and nothing
+// unsettled but with an error.
+func (r *replayer) finishTrials(n *notes) error {
+	r.trials.running.Wait()
+	if err := r.endTrials(n); err != nil {
+		return err
+	}
+	return r.settled(n)
+}
+
 // load reads the oldest records that the outage of a try stops.
 func (r *replayer) load(t *trial) error {
 	r.ahead.wait()
@@ -233,6 +243,7 @@ func (r *replayer) probeQueue(b *breaker) string {
 func (r *replayer) afterTrial(t *trial, n *notes) {
 	for _, u := range t.batch.left {
 		switch class := classify(u.err); {
+		case r.ctx.Err() != nil: // which may be why it failed
 		case errors.Is(u.err, errLater):
 		case errors.Is(u.err, errUnclear), t.batch.own(u):
 			r.deferred.add(u.entry.Position, t.batch.own(u), time.Now())
