@@ -19,14 +19,10 @@ func (p *Producer) RegisterEvery(d time.Duration) *Producer {
 }
 
 // Turns counts how often the replayer looks for something to do within d.
-func (p *Producer) Turns(d time.Duration) (n int) {
-	for end := time.After(d); ; n++ {
-		select {
-		case <-p.replayer.nextStep():
-		case <-end:
-			return n
-		}
-	}
+func (p *Producer) Turns(d time.Duration) int {
+	before := p.replayer.now().turns
+	time.Sleep(d)
+	return int(p.replayer.now().turns - before)
 }
 
 // Tries returns a function that returns how often jobs or probes were sent since, or were to

@@ -105,3 +105,34 @@ func TestOnlySendsWhatItPicks(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// TestAPauseIsQuiet: what is due while replay is paused is no reason to turn round and round.
+func TestAPauseIsQuiet(t *testing.T) {
+	t.Parallel()
+	quiet := func(t *testing.T, p *queue.Producer, dir string) {
+		t.Helper()
+		pauseReplay(t, dir)
+		eventually(t, "the pause is seen", func() bool { return p.Stats().Paused != nil })
+		p.Turns(1500 * time.Millisecond) // until the first is due
+		if n := p.Turns(2 * time.Second); n > 20 {
+			t.Errorf("%d turns within 2 s", n)
+		}
+	}
+	t.Run("a job that is passed over", func(t *testing.T) {
+		t.Parallel()
+		r, dir := redistest.Run(t, redistest.Options{Args: []string{"--client-query-buffer-limit", "1mb"}}), t.TempDir()
+		leave(t, dir, asynq.NewTask("t", make([]byte, 2<<20)))
+		p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: dir, Target: "t", MaxTaskBytes: -1})
+		eventually(t, "it is passed over", func() bool { return p.Stats().Deferred == 1 })
+		quiet(t, p, dir)
+	})
+	t.Run("a Redis without room", func(t *testing.T) {
+		t.Parallel()
+		r, dir := redistest.Run(t, small()), t.TempDir()
+		must(t, client(t, r.Addr()).SetRange(t.Context(), "ballast", 6<<20, "x").Err())
+		leave(t, dir, batchOf(10)...)
+		p := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: dir, Target: "t"})
+		eventually(t, "replay waits", func() bool { return p.Stats().ReplayWaits != "" })
+		quiet(t, p, dir)
+	})
+}

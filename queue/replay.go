@@ -132,6 +132,7 @@ func (r *replayer) turn() (wait time.Duration) {
 	if time.Since(r.adopted) >= adoptEvery {
 		r.adopt()
 	}
+	r.release(time.Now())
 	var n notes
 	wait = diskPause
 	through := false
@@ -178,6 +179,15 @@ func (r *replayer) sleep(wait time.Duration) {
 	case a := <-r.asides:
 		r.stepAside(a)
 	case <-r.ctx.Done():
+	}
+}
+
+// release lets go again what was held back until now. It is done in each turn, also one that
+// sends nothing: else sleep would find it due for ever.
+func (r *replayer) release(now time.Time) {
+	r.guard.expire(now)
+	if r.deferred.release(now) {
+		r.reread.Store(true)
 	}
 }
 

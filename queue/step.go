@@ -12,10 +12,6 @@ import (
 // is nothing more to do, zero if there may be something, and what stood in the way. through
 // says that all is sent that may be.
 func (r *replayer) step(n *notes) (wait time.Duration, through bool, err error) {
-	r.guard.expire(time.Now())
-	if r.deferred.release(time.Now()) {
-		r.reread.Store(true)
-	}
 	if err := r.refresh(n); err != nil {
 		return diskPause, false, err
 	}
