@@ -27,6 +27,7 @@ type breaker struct {
 
 	generation atomic.Uint64 // odd: open
 	weak       atomic.Int32  // weak failures in a row
+	hopes      atomic.Int32  // outages in a row that ended in hope: no job was taken since
 	spooled    atomic.Int64  // jobs that went to the spool since the outage began
 
 	mu   sync.Mutex    // guards the fields below and every change of generation
@@ -59,8 +60,9 @@ func (b *breaker) open() bool {
 
 // succeeded notes an attempt that Redis answered.
 func (b *breaker) succeeded(generation uint64) {
-	if b.weak.Load() != 0 && b.generation.Load() == generation {
+	if (b.weak.Load() != 0 || b.hopes.Load() != 0) && b.generation.Load() == generation {
 		b.weak.Store(0)
+		b.hopes.Store(0)
 	}
 }
 
@@ -94,6 +96,15 @@ func (b *breaker) recovered() (o outage, ended bool) {
 	b.weak.Store(0)
 	b.generation.Add(1)
 	return o, true
+}
+
+// hopeAfter is how long an outage lasts at least that ends in hope, by how many did before:
+// that many callers' jobs have met the fault.
+func hopeAfter(hopes int32) time.Duration {
+	if hopes == 0 {
+		return 0
+	}
+	return min(time.Second<<min(hopes-1, 10), time.Minute)
 }
 
 // current returns the outage there is, or false.
@@ -154,7 +165,10 @@ type pass struct {
 }
 
 // succeeded notes that Redis answered.
-func (p pass) succeeded() { p.group.succeeded(p.groupGen) }
+func (p pass) succeeded() {
+	p.group.succeeded(p.groupGen)
+	p.own.succeeded(p.ownGen)
+}
 
 // enter returns a pass for a job of the queue, and the open breaker that stops it, if
 // there is one.

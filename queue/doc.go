@@ -56,8 +56,12 @@
 // In an outage Enqueue does not try Redis; only the replayer does, with the oldest record
 // that the outage stops, or with SET asynq:{queue}:spool:probe when there is none: every 0.5
 // to 0.9 s, and where the server is silent as soon as the try before has waited its 2 s. The
-// first write that Redis takes ends the outage. One line is logged when it begins and one
-// when it ends, and Config.OnStateChange is called.
+// first write that Redis takes ends the outage; but where Redis takes other writes and
+// answers jobs with odd errors, it takes a job. If no record can be sent, because replay is
+// paused or nothing of the queue is spooled, the outage ends with a probe all the same, and
+// the next call of Enqueue tells: at once the first time, then after 1 s, 2 s and so on up to
+// a minute, until Redis takes a job. One line is logged when an outage begins and one when it
+// ends, and Config.OnStateChange is called.
 //
 // # Twins
 //

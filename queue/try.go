@@ -59,6 +59,7 @@ type trial struct {
 	batch    *batch
 	answered bool // Redis took a write
 	over     bool
+	hope     bool // it is over as far as can be told without a job
 }
 
 // due returns the time until the next try.
@@ -195,7 +196,8 @@ func (b *breakers) heads(o *breaker, queue string) bool {
 	return queue == o.queue
 }
 
-// try makes a try. Only a write that Redis took proves anything.
+// try makes a try. Only a write that Redis took proves anything. Where it takes a job to tell,
+// and no record can be sent, there is hope: the outage ends, and the next call of Enqueue tells.
 func (r *replayer) try(t *trial) {
 	ctx, cancel := context.WithTimeout(r.ctx, tryTimeout)
 	defer cancel()
@@ -207,6 +209,7 @@ func (r *replayer) try(t *trial) {
 	t.silent = false
 	t.batch = r.replay(ctx, t.items)
 	if len(t.batch.delivered) > 0 {
+		t.b.hopes.Store(0)
 		t.answered, t.over = true, true
 		return
 	}
@@ -224,8 +227,9 @@ func (r *replayer) try(t *trial) {
 	}
 	err := r.p.sender.probe(ctx, r.probeQueue(t.b))
 	t.answered, t.silent = err == nil, err != nil && classify(err) == inDoubt
+	t.hope = o.ofJobs && len(t.items)+len(t.dead) == 0 && time.Since(o.since) >= hopeAfter(t.b.hopes.Load())
 	// What is a record's own error may be all that there was.
-	t.over = t.answered && !ofJobs && (!o.ofJobs || own)
+	t.over = t.answered && !ofJobs && (!o.ofJobs || own || t.hope)
 }
 
 // probeQueue returns the queue in whose slot to probe for the end of an outage.
@@ -254,6 +258,9 @@ func (r *replayer) afterTrial(t *trial, n *notes) {
 		}
 	}
 	if t.over {
+		if t.hope {
+			t.b.hopes.Add(1)
+		}
 		r.p.recovered(t.b, n)
 		r.reread.Store(true)
 		if all := r.p.breakers.shared; t.b == all || all == nil {

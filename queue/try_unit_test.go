@@ -66,3 +66,13 @@ func TestTriesOfJobs(t *testing.T) {
 		ts.again(due[0], now)
 	}
 }
+
+// TestHopeAfter: the first hope is at once, and then there is ever less.
+func TestHopeAfter(t *testing.T) {
+	t.Parallel()
+	for hopes, want := range map[int32]time.Duration{0: 0, 1: time.Second, 2: 2 * time.Second, 6: 32 * time.Second, 7: time.Minute, 1 << 30: time.Minute} {
+		if got := hopeAfter(hopes); got != want {
+			t.Errorf("after %d: %v, want %v", hopes, got, want)
+		}
+	}
+}
