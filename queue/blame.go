@@ -8,11 +8,8 @@ import (
 	"github.com/jobspool/jobspool/queue/internal/compose"
 )
 
-// oddError is odd whatever it wraps.
-type oddError struct {
-	error
-	own bool // it is the record's own for certain, whether Redis takes others of its queue or not
-}
+// oddError is odd whatever it wraps: it comes from a look at what stands in a record's way.
+type oddError struct{ error }
 
 func (e oddError) Unwrap() error { return e.error }
 
@@ -21,33 +18,39 @@ func (e oddError) Unwrap() error { return e.error }
 func ofLook(err error) error {
 	reply, ok := replyText(err)
 	if ok && (classifyReply(reply) == odd || strings.HasPrefix(reply, "NOPERM ")) {
-		return oddError{error: err, own: wrongType(err)}
+		return oddError{err}
 	}
 	return err
 }
 
-// own reports whether an odd error is the record's own.
-func (b *batch) own(t trouble) bool {
-	var e oddError
-	return classify(t.err) == odd && (t.blamed || b.delivered[t.job.Queue] || errors.As(t.err, &e) && e.own)
-}
-
-// blame finds the errors that come from a group whose set is none. The other keys that
-// scripts write to are the whole queue's.
+// blame finds out which odd errors are the record's own: Redis took another job of the queue, or
+// something is of the wrong type that is the record's alone, what stands in its way or the set
+// of its group. The other keys that scripts write to are the whole queue's.
 func (b *batch) blame(ctx context.Context) {
 	broken := map[string]bool{}
-	for i, t := range b.left {
-		if t.job.Group == "" || b.own(t) || !wrongType(t.err) {
-			continue
-		}
-		key := compose.QueuePrefix(t.job.Queue) + "g:" + t.job.Group
-		if _, ok := broken[key]; !ok {
-			broken[key] = wrongType(b.r.p.sender.score(ctx, t.job.Queue, key))
-		}
-		if broken[key] {
-			b.left[i].err = oddError{error: t.err, own: true}
+	for i := range b.left {
+		t := &b.left[i]
+		switch {
+		case t.class != odd:
+		case t.blamed, b.delivered[t.job.Queue]:
+			t.own = true
+		case wrongType(t.err):
+			var look oddError
+			t.own = errors.As(t.err, &look) || b.brokenGroup(ctx, t.job, broken)
 		}
 	}
+}
+
+// brokenGroup reports whether the set of a job's group is none. It remembers what it has seen.
+func (b *batch) brokenGroup(ctx context.Context, j job, seen map[string]bool) bool {
+	if j.Group == "" {
+		return false
+	}
+	key := compose.QueuePrefix(j.Queue) + "g:" + j.Group
+	if _, ok := seen[key]; !ok {
+		seen[key] = wrongType(b.r.p.sender.score(ctx, j.Queue, key))
+	}
+	return seen[key]
 }
 
 func wrongType(err error) bool {

@@ -19,18 +19,19 @@ const (
 type deferrals map[spool.Position]deferral
 
 type deferral struct {
-	tries  int
-	until  time.Time
-	blamed bool // an odd error was the record's own
+	tries int
+	own   int // of them: met an odd error that was the record's own
+	until time.Time
 }
 
 // add passes a record over after a failed try, and returns how many there were.
-func (d deferrals) add(p spool.Position, blamed bool, now time.Time) int {
-	one := d[p]
+func (d deferrals) add(t trouble, now time.Time) int {
+	one := d[t.entry.Position]
 	one.until = now.Add(min(deferFor<<min(one.tries, 10), deferMost))
-	one.tries++
-	one.blamed = one.blamed || blamed
-	d[p] = one
+	if one.tries++; t.own {
+		one.own++
+	}
+	d[t.entry.Position] = one
 	return one.tries
 }
 

@@ -29,8 +29,9 @@ type item struct {
 	job   job
 	cmd   command
 
-	// blamed: an odd error of this record's was its own, since Redis took others of its
-	// queue at the time.
+	tries int // odd errors before that were its own, since Redis took others of its queue
+
+	// blamed: after such tries it goes alone, and an odd error is its own again.
 	blamed bool
 
 	op *observed // of its replay
@@ -167,7 +168,8 @@ func (r *replayer) cut(d *draft) {
 		d.items = d.items[:max(i, 1)]
 	}
 	for i := range d.items {
-		d.items[i].blamed = r.deferred[d.items[i].entry.Position].blamed
+		tries := r.deferred[d.items[i].entry.Position].own
+		d.items[i].tries, d.items[i].blamed = tries, tries > 0
 	}
 	d.items = r.guard.fit(r.ctx, d.items)
 	d.left = d.left || len(d.items) < all

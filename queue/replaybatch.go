@@ -31,8 +31,18 @@ type batch struct {
 // trouble is a record whose job met an error.
 type trouble struct {
 	item
-	at  pass
-	err error
+	at    pass
+	err   error
+	class class
+	own   bool // an odd error that is the record's own, see blame
+}
+
+// breaker is the one that the error speaks of.
+func (t trouble) breaker() *breaker {
+	if t.class.ofQueue() {
+		return t.at.own
+	}
+	return t.at.group
 }
 
 func outcome(e spool.Entry, j job, o spool.Outcome, why death) settlement {
@@ -94,7 +104,7 @@ func (b *batch) judge(ctx context.Context, t trouble, res result) {
 
 func (b *batch) judged(t trouble, o spool.Outcome, why death, err error) {
 	if err != nil {
-		t.err = err
+		t.err, t.class = err, classify(err)
 		b.left = append(b.left, t)
 		if b.err == nil && !errors.Is(err, errUnclear) {
 			b.err = err
@@ -109,44 +119,48 @@ func (b *batch) judged(t trouble, o spool.Outcome, why death, err error) {
 
 // keepOdd records every odd error, which may have left half a task in Redis, before
 // the record is sent again. Where it is the record's own, for one because Redis took another
-// of the same queue, that is a dead letter after maxAttempts.
+// of the same queue, that is a dead letter after maxAttempts of those.
 func (b *batch) keepOdd() {
 	left := b.left[:0]
 	for _, t := range b.left {
-		if classify(t.err) != odd {
-			left = append(left, t)
-			continue
-		}
-		if b.own(t) && t.entry.Attempts+1 >= maxAttempts {
+		if t.own && t.tries+1 >= maxAttempts {
 			b.settle(t.item, spool.Dead, death{failing, "Redis refuses it: " + t.err.Error()})
 			continue
 		}
-		b.settle(t.item, spool.Kept, death{})
+		if t.class == odd {
+			b.settle(t.item, spool.Kept, death{})
+		}
 		left = append(left, t)
 	}
 	b.left = left
 }
 
 // afterTrouble tells the breakers of outages, and passes over for a while what others need
-// not wait for.
-func (r *replayer) afterTrouble(b *batch, n *notes) {
-	if r.ctx.Err() != nil {
-		return
-	}
-	unanswered := map[*breaker][]trouble{}
+// not wait for. It returns the records that got no answer.
+func (r *replayer) afterTrouble(b *batch, n *notes) (unanswered []trouble) {
 	for _, t := range b.left {
-		switch class := classify(t.err); {
+		switch {
+		case r.ctx.Err() != nil: // which may be why it failed
 		case errors.Is(t.err, errLater):
-		case errors.Is(t.err, errUnclear), b.own(t):
-			r.deferred.add(t.entry.Position, b.own(t), time.Now())
-		case class == inDoubt:
-			unanswered[t.at.group] = append(unanswered[t.at.group], t)
+		case errors.Is(t.err, errUnclear), t.own:
+			r.deferred.add(t, time.Now())
+		case t.class == inDoubt:
+			unanswered = append(unanswered, t)
 		default:
 			r.p.failed(t.at, false, t.err, n)
 		}
 	}
-	for group, err := range r.probes(unanswered) {
-		r.afterSilence(b.sent[group], unanswered[group], err, n)
+	return unanswered
+}
+
+// afterSilence finds out, for all that got no answer, what that means.
+func (r *replayer) afterSilence(b *batch, unanswered []trouble, n *notes) {
+	groups := map[*breaker][]trouble{}
+	for _, t := range unanswered {
+		groups[t.at.group] = append(groups[t.at.group], t)
+	}
+	for group, err := range r.probes(groups) {
+		r.afterProbe(b.sent[group], groups[group], err, n)
 	}
 }
 
@@ -169,10 +183,10 @@ func (r *replayer) probes(unanswered map[*breaker][]trouble) map[*breaker]error 
 	return errs
 }
 
-// afterSilence follows commands that got no answer: an outage, if a probe gets none
+// afterProbe follows commands that got no answer: an outage, if a probe gets none
 // either. Otherwise one of them may be the cause, for example by its size, and halving the
 // batch finds it.
-func (r *replayer) afterSilence(sent int, troubles []trouble, probe error, n *notes) {
+func (r *replayer) afterProbe(sent int, troubles []trouble, probe error, n *notes) {
 	switch t := troubles[0]; {
 	case r.ctx.Err() != nil:
 	case probe != nil:
@@ -194,7 +208,7 @@ func (e silentError) Unwrap() error { return e.error }
 
 // postpone passes over a record that Redis does not answer although it takes others.
 func (r *replayer) postpone(t trouble) {
-	if tries := r.deferred.add(t.entry.Position, false, time.Now()); tries == 1 {
+	if tries := r.deferred.add(t, time.Now()); tries == 1 {
 		r.p.cfg.Logger.Warn("queue: Redis does not answer a job and takes others; it is passed over and tried again",
 			"queue", t.job.Queue, "task_id", t.job.ID, "err", t.err)
 	}

@@ -78,7 +78,7 @@ func (r *replayer) send(d *draft, n *notes) (wait time.Duration, err error) {
 	if len(b.settlements) > 0 {
 		r.silent = 0
 	}
-	r.afterTrouble(b, n)
+	r.afterSilence(b, r.afterTrouble(b, n), n)
 	if d.left || len(b.left) > 0 {
 		r.reread.Store(true)
 	}

@@ -183,6 +183,9 @@ func (r *replayer) load(t *trial) error {
 			d.add(r, e)
 		}
 	}
+	for i := range d.items {
+		d.items[i].tries = r.deferred[d.items[i].entry.Position].own
+	}
 	t.items, t.dead = d.items, d.dead
 	return err
 }
@@ -215,13 +218,13 @@ func (r *replayer) try(t *trial) {
 	}
 	own, ofJobs := false, false
 	for _, u := range t.batch.left {
-		switch class := classify(u.err); {
+		switch {
 		case errors.Is(u.err, errUnclear):
-		case t.batch.own(u):
+		case u.own:
 			own = true
-		case class == odd, class == inDoubt:
-			ofJobs = ofJobs || u.at.of(u.err) == t.b
-		case u.at.of(u.err) == t.b:
+		case u.class == odd, u.class == inDoubt:
+			ofJobs = ofJobs || u.breaker() == t.b
+		case u.breaker() == t.b:
 			return // it lasts
 		}
 	}
@@ -245,15 +248,10 @@ func (r *replayer) probeQueue(b *breaker) string {
 
 // afterTrial draws the conclusions from a try.
 func (r *replayer) afterTrial(t *trial, n *notes) {
-	for _, u := range t.batch.left {
-		switch class := classify(u.err); {
-		case r.ctx.Err() != nil: // which may be why it failed
-		case errors.Is(u.err, errLater):
-		case errors.Is(u.err, errUnclear), t.batch.own(u):
-			r.deferred.add(u.entry.Position, t.batch.own(u), time.Now())
-		case t.answered && class == inDoubt:
+	for _, u := range r.afterTrouble(t.batch, n) {
+		if t.answered {
 			r.postpone(u)
-		case u.at.of(u.err) != t.b:
+		} else {
 			r.p.failed(u.at, false, u.err, n)
 		}
 	}
