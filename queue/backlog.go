@@ -15,10 +15,12 @@ type backlog struct {
 	weights map[string]int
 	readers map[string]*spool.Reader // by flow: a queue, or spool.OtherFlow
 	last    string                   // the flow that had its turn last
+
+	met map[spool.Position]bool // records that were passed over since the last rewind
 }
 
 func newBacklog(s *spool.Spool, weights map[string]int) *backlog {
-	return &backlog{spool: s, weights: weights, readers: map[string]*spool.Reader{}}
+	return &backlog{spool: s, weights: weights, readers: map[string]*spool.Reader{}, met: map[spool.Position]bool{}}
 }
 
 // read returns records that it has not returned since the last rewind, of queues that are
@@ -83,7 +85,10 @@ func (b *backlog) reader(flow string) *spool.Reader {
 }
 
 // rewind makes read return again what is not settled.
-func (b *backlog) rewind() { clear(b.readers) }
+func (b *backlog) rewind() {
+	clear(b.readers)
+	clear(b.met)
+}
 
 // heads returns the oldest records of the first queue that is not stopped.
 func (b *backlog) heads(count int, stopped func(queue string) bool) ([]spool.Entry, error) {

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"maps"
 	"time"
 
 	"github.com/jobspool/jobspool/spool"
@@ -22,6 +23,7 @@ type deferral struct {
 	tries int
 	own   int // of them: met an odd error that was the record's own
 	until time.Time
+	queue string
 }
 
 // add passes a record over after a failed try, and returns how many there were.
@@ -31,6 +33,7 @@ func (d deferrals) add(t trouble, now time.Time) int {
 	if one.tries++; t.own {
 		one.own++
 	}
+	one.queue = t.job.Queue
 	d[t.entry.Position] = one
 	return one.tries
 }
@@ -64,4 +67,12 @@ func (d deferrals) release(now time.Time) (some bool) {
 		}
 	}
 	return some
+}
+
+// forgetGone forgets records that are not there any more: a person has removed them, or they
+// cannot be read. All that no outage stops has been read since the last rewind.
+func (r *replayer) forgetGone() {
+	maps.DeleteFunc(r.deferred, func(p spool.Position, one deferral) bool {
+		return !r.backlog.met[p] && !r.stopped(one.queue)
+	})
 }

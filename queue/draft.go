@@ -44,7 +44,9 @@ func (r *replayer) draft(count int) *draft {
 	go func() {
 		defer close(d.ready)
 		for more := true; more && d.empty(); {
-			more = d.read(r, count, waiting)
+			if d.left = r.ctx.Err() != nil; !d.left { // there may be many that are not wanted
+				more = d.read(r, count, waiting)
+			}
 		}
 	}()
 	return d
@@ -65,6 +67,9 @@ func (d *draft) read(r *replayer, count int, waiting deferrals) bool {
 	entries, d.err = r.backlog.read(count, batchBytes, r.stopped)
 	d.items = slices.Grow(d.items, len(entries))
 	for _, e := range entries {
+		if waiting.has(e.Position) {
+			r.backlog.met[e.Position] = true
+		}
 		switch {
 		case waiting.defers(e.Position, d.at): // read again when it is due
 		case !r.wanted(e):

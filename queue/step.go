@@ -57,6 +57,7 @@ func (r *replayer) nothing(d *draft) (wait time.Duration, through bool, err erro
 		r.reread.Store(true)
 		return r.guard.due(), false, err
 	}
+	r.forgetGone()
 	if err == nil && len(r.deferred) == 0 {
 		r.guard.emptied()
 		through = len(r.p.breakers.all()) == 0

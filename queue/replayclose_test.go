@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,5 +47,28 @@ func TestCloseSettlesWhatATryHasSent(t *testing.T) {
 	wantOnce(t, pendingIDs(t, r.Addr()), ids)
 	if st := p.Stats(); st.Replayed != 1 || st.Pending != 0 {
 		t.Errorf("%+v", st)
+	}
+}
+
+// TestCloseDoesNotReadOn: with a large spool of which little is wanted, Close does not wait for
+// all of it to be looked at.
+func TestCloseDoesNotReadOn(t *testing.T) {
+	t.Parallel()
+	r, dir := redistest.Run(t, redistest.Options{}), t.TempDir()
+	const many = 20_000
+	leaveMany(t, dir, many, 1)
+	var looked atomic.Int64
+	p := newProducer(t, queue.Config{
+		Redis: server(r.Addr()), SpoolDir: dir, Target: "t",
+		Replay: queue.ReplayConfig{Only: func(queue.JobEvent) bool {
+			looked.Add(1)
+			time.Sleep(time.Millisecond)
+			return false
+		}},
+	})
+	eventually(t, "it looks at what there is", func() bool { return looked.Load() > 0 })
+	closeProducer(t, p)
+	if n := looked.Load(); n > many/2 {
+		t.Errorf("%d of %d jobs were looked at", n, many)
 	}
 }
