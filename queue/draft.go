@@ -128,7 +128,7 @@ func (r *replayer) wanted(e spool.Entry) bool {
 // stopped reports whether jobs of a queue cannot be sent now. The flow of others has
 // those of many.
 func (r *replayer) stopped(queue string) bool {
-	return queue != spool.OtherFlow && (r.p.breakers.stops(queue) || r.guard.full(queue))
+	return queue != spool.OtherFlow && (r.p.breakers.stops(queue) || r.room.full(queue))
 }
 
 // take returns the batch that was read ahead, or one that is read now where that is
@@ -176,6 +176,6 @@ func (r *replayer) cut(d *draft) {
 		tries := r.deferred[d.items[i].entry.Position].own
 		d.items[i].tries, d.items[i].blamed = tries, tries > 0
 	}
-	d.items = r.guard.fit(r.ctx, d.items)
+	d.items = r.room.fit(r.ctx, d.items)
 	d.left = d.left || len(d.items) < all
 }

@@ -57,7 +57,7 @@ func (r *replayer) unfinished(left int, err, lastErr, adoptErr error) error {
 // there was only too little time.
 func (r *replayer) hindrances(lastErr error) error {
 	why := reasons(r.p.outageErrors())
-	if err := r.guard.err(); err != nil {
+	if err := r.room.err(); err != nil {
 		why = append(why, err)
 	}
 	if n := r.deferring.Load(); n > 0 {

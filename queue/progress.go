@@ -68,7 +68,7 @@ func (p *progress) rate(now time.Time) float64 {
 // addStats adds how the replay gets on.
 func (r *replayer) addStats(st *Stats, now time.Time) {
 	st.Deferred, st.Paused = int(r.deferring.Load()), r.pausing.current()
-	if err := r.guard.err(); err != nil {
+	if err := r.room.err(); err != nil {
 		st.ReplayWaits = err.Error()
 	}
 	st.ReplayRate = r.progress.rate(now)

@@ -46,7 +46,7 @@ type replayer struct {
 	backlog  *backlog
 	pace     *pace
 	yield    yield
-	guard    *guard
+	room     *room
 	deferred deferrals
 	trials   *trials
 	pausing  pausing
@@ -91,7 +91,7 @@ func newReplayer(p *Producer) *replayer {
 	r := &replayer{
 		p: p, ended: make(chan struct{}), wake: make(chan struct{}, 1), stepped: make(chan struct{}),
 		backlog: newBacklog(p.spool, p.cfg.Replay.Weights), pace: newPace(p.cfg.Replay.Rate),
-		guard: newGuard(p.sender, p.cfg.Replay.MaxMemory, p.cfg.Logger), deferred: deferrals{}, trials: newTrials(), asides: make(asides),
+		room: newRoom(p.sender, p.cfg.Replay.MaxMemory, p.cfg.Logger), deferred: deferrals{}, trials: newTrials(), asides: make(asides),
 		pausing: pausing{dir: p.cfg.SpoolDir}, yield: yield{live: &p.live},
 	}
 	r.ctx, r.stop = context.WithCancel(context.Background())
@@ -166,7 +166,7 @@ func (r *replayer) sleep(wait time.Duration) {
 	if wait == idle {
 		wake = r.wake
 	}
-	wait = min(wait, time.Until(r.adopted.Add(adoptEvery)), r.trials.due(), r.deferred.due(), r.guard.due())
+	wait = min(wait, time.Until(r.adopted.Add(adoptEvery)), r.trials.due(), r.deferred.due(), r.room.due())
 	if wait <= 0 {
 		return
 	}
@@ -185,7 +185,7 @@ func (r *replayer) sleep(wait time.Duration) {
 // release lets go again what was held back until now. It is done in each turn, also one that
 // sends nothing: else sleep would find it due for ever.
 func (r *replayer) release(now time.Time) {
-	r.guard.expire(now)
+	r.room.expire(now)
 	if r.deferred.release(now) {
 		r.reread.Store(true)
 	}

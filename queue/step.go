@@ -52,14 +52,14 @@ func (r *replayer) refresh(n *notes) error {
 
 // nothing is the step where there is nothing that can be sent.
 func (r *replayer) nothing(d *draft) (wait time.Duration, through bool, err error) {
-	err = r.guard.err()
+	err = r.room.err()
 	if d.left {
 		r.reread.Store(true)
-		return r.guard.due(), false, err
+		return r.room.due(), false, err
 	}
 	r.forgetGone()
 	if err == nil && len(r.deferred) == 0 {
-		r.guard.emptied()
+		r.room.emptied()
 		through = len(r.p.breakers.all()) == 0
 	}
 	return idle, through, err
@@ -87,7 +87,7 @@ func (r *replayer) send(d *draft, n *notes) (wait time.Duration, err error) {
 		return diskPause, err
 	}
 	now := time.Now()
-	return r.yield.rest(now.Sub(began), now), cmp.Or(b.err, r.guard.err())
+	return r.yield.rest(now.Sub(began), now), cmp.Or(b.err, r.room.err())
 }
 
 // next is the size of the next batch: Drain skips the ramp.

@@ -11,9 +11,9 @@ import (
 	"github.com/jobspool/jobspool/queue/redistest"
 )
 
-// TestGuardWithoutAnAnswer: of a server that does not say how full it is nothing is assumed
+// TestRoomWithoutAnAnswer: of a server that does not say how full it is nothing is assumed
 // but what was known. One job goes there at a time, until it says.
-func TestGuardWithoutAnAnswer(t *testing.T) {
+func TestRoomWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	r := redistest.Run(t, redistest.Options{Args: []string{"--maxmemory", "8mb"}})
 	s := newSender()
@@ -25,7 +25,7 @@ func TestGuardWithoutAnAnswer(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 
 	check(t, r.Kill())
-	g := newGuard(s, 1, log)
+	g := newRoom(s, 1, log)
 	for range 3 {
 		if n := fitting(t, g, items); n != 1 {
 			t.Errorf("%d of 10 go to a server that is down", n)
@@ -50,8 +50,8 @@ func TestGuardWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-// TestGuardTriesLessAndLessOften while a server has no room.
-func TestGuardTriesLessAndLessOften(t *testing.T) {
+// TestRoomTriesLessAndLessOften while a server has no room.
+func TestRoomTriesLessAndLessOften(t *testing.T) {
 	t.Parallel()
 	r := redistest.Run(t, redistest.Options{Args: []string{"--maxmemory", "2mb"}})
 	s := newSender()
@@ -59,7 +59,7 @@ func TestGuardTriesLessAndLessOften(t *testing.T) {
 	check(t, err)
 	s.use(client)
 	t.Cleanup(func() { check(t, s.close()) })
-	g := newGuard(s, 0.8, slog.New(slog.DiscardHandler))
+	g := newRoom(s, 0.8, slog.New(slog.DiscardHandler))
 	m := g.memoryOf(client)
 	large, little := itemsOf(t, 1, 2<<20), itemsOf(t, 1, 10)
 	for _, want := range []time.Duration{fullFor, 2 * fullFor, 4 * fullFor, 8 * fullFor, fullMost, fullMost} {
@@ -94,7 +94,7 @@ func TestGuardTriesLessAndLessOften(t *testing.T) {
 	}
 }
 
-func fitting(t *testing.T, g *guard, items []item) int {
+func fitting(t *testing.T, g *room, items []item) int {
 	t.Helper()
 	return len(g.fit(t.Context(), append([]item(nil), items...)))
 }

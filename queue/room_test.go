@@ -151,9 +151,9 @@ func TestReplayLeavesRoomForWorkers(t *testing.T) {
 	}
 }
 
-// TestWithoutTheGuardWorkersAreStuck is what the guard is for: a replay that fills Redis, at
+// TestWithoutRoomWorkersAreStuck is what looking for room is for: a replay that fills Redis, at
 // which point nothing can be taken out of it either.
-func TestWithoutTheGuardWorkersAreStuck(t *testing.T) {
+func TestWithoutRoomWorkersAreStuck(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	ids := spooled(t, dir, tasksOf(12<<20))
@@ -278,8 +278,8 @@ func TestReplayIntoRedisWithoutABound(t *testing.T) {
 	}
 }
 
-// TestGuardOfOneServer has a Cluster with one server that is full: the queues of others go on.
-func TestGuardOfOneServer(t *testing.T) {
+// TestRoomOfOneServer has a Cluster with one server that is full: the queues of others go on.
+func TestRoomOfOneServer(t *testing.T) {
 	t.Parallel()
 	c := redistest.RunCluster(t, redistest.ClusterOptions{Masters: 2, Node: small()})
 	full, roomy := c.QueueOn(0), c.QueueOn(1)

@@ -36,10 +36,10 @@ const (
 	waitsFor = 2 * (fullMost + lookTimeout)
 )
 
-// guard keeps a replay from filling Redis: with its memory full, asynq's workers could not
+// room keeps a replay from filling Redis: with its memory full, asynq's workers could not
 // even take jobs out of it. Between two looks it counts what is sent, at a generous
 // price. It belongs to the replayer's goroutine; full and err are safe for concurrent use.
-type guard struct {
+type room struct {
 	sender *sender
 	share  float64 // of maxmemory; negative: off
 	log    *slog.Logger
@@ -64,32 +64,32 @@ type memory struct {
 	short   time.Time     // when it last had no room; zero: there was room
 }
 
-func newGuard(s *sender, share float64, log *slog.Logger) *guard {
-	return &guard{sender: s, share: share, log: log, servers: map[redis.UniversalClient]*memory{}}
+func newRoom(s *sender, share float64, log *slog.Logger) *room {
+	return &room{sender: s, share: share, log: log, servers: map[redis.UniversalClient]*memory{}}
 }
 
 // full reports whether the server of a queue had no room a moment ago.
-func (g *guard) full(queue string) bool {
-	if g.stopped.Load() == 0 {
+func (r *room) full(queue string) bool {
+	if r.stopped.Load() == 0 {
 		return false
 	}
-	server, err := g.sender.server(context.Background(), queue)
+	server, err := r.sender.server(context.Background(), queue)
 	if err != nil {
 		return false
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	m := g.servers[server]
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.servers[server]
 	return m != nil && time.Now().Before(m.stopped)
 }
 
 // due returns the time until jobs may be sent again to a server that had no room.
-func (g *guard) due() time.Duration {
+func (r *room) due() time.Duration {
 	wait := idle
-	if g.stopped.Load() == 0 {
+	if r.stopped.Load() == 0 {
 		return wait
 	}
-	for _, m := range g.servers {
+	for _, m := range r.servers {
 		if !m.stopped.IsZero() {
 			wait = min(wait, time.Until(m.stopped))
 		}
@@ -99,42 +99,42 @@ func (g *guard) due() time.Duration {
 
 // expire lets jobs go again to servers whose time has come. Whether there is room now shows
 // with the next job, if there is one.
-func (g *guard) expire(now time.Time) {
-	if g.stopped.Load() == 0 {
+func (r *room) expire(now time.Time) {
+	if r.stopped.Load() == 0 {
 		return
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, m := range g.servers {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.servers {
 		if !m.stopped.IsZero() && !now.Before(m.stopped) {
 			m.stopped = time.Time{}
-			g.stopped.Add(-1)
+			r.stopped.Add(-1)
 		}
 	}
 }
 
 // fit returns the items that Redis has room for: of each server the first ones. A server
 // that does not say gets a single one, which will tell what is wrong.
-func (g *guard) fit(ctx context.Context, items []item) []item {
-	if g.share < 0 {
+func (r *room) fit(ctx context.Context, items []item) []item {
+	if r.share < 0 {
 		return items
 	}
 	given := map[*memory]bool{}
 	fitting := items[:0]
 	for _, it := range items {
-		server, err := g.sender.server(ctx, it.job.Queue)
+		server, err := r.sender.server(ctx, it.job.Queue)
 		if err != nil {
 			fitting = append(fitting, it) // sending it will tell
 			continue
 		}
-		m := g.memoryOf(server)
-		if m.dark && given[m] || !g.takes(ctx, server, m, price(it.cmd)) {
+		m := r.memoryOf(server)
+		if m.dark && given[m] || !r.takes(ctx, server, m, price(it.cmd)) {
 			continue
 		}
 		given[m] = true
 		fitting = append(fitting, it)
 	}
-	g.tell()
+	r.tell()
 	return fitting
 }
 
@@ -142,33 +142,33 @@ func (g *guard) fit(ctx context.Context, items []item) []item {
 // 7.0.15 are 460 to 970, by kind of task, beside 1.25 times its payload.
 func price(c command) int64 { return 1024 + int64(c.Size())*5/4 }
 
-func (g *guard) memoryOf(server redis.UniversalClient) *memory {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	m := g.servers[server]
+func (r *room) memoryOf(server redis.UniversalClient) *memory {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.servers[server]
 	if m == nil {
 		m = &memory{}
-		g.servers[server] = m
+		r.servers[server] = m
 	}
 	return m
 }
 
 // takes reports whether a server has room for so many bytes, and if so counts them.
-func (g *guard) takes(ctx context.Context, server redis.UniversalClient, m *memory, bytes int64) bool {
+func (r *room) takes(ctx context.Context, server redis.UniversalClient, m *memory, bytes int64) bool {
 	now := time.Now()
 	if now.Before(m.stopped) {
 		return false
 	}
 	if m.stale(bytes, now) {
-		seen, err := g.look(ctx, server)
+		seen, err := r.look(ctx, server)
 		now = time.Now()
-		g.update(m, seen, err, now)
+		r.update(m, seen, err, now)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if m.limit > 0 && m.used+bytes > m.limit {
 		if m.stopped.IsZero() {
-			g.stopped.Add(1)
+			r.stopped.Add(1)
 		}
 		m.pause = min(max(2*m.pause, fullFor), fullMost)
 		m.stopped, m.short = now.Add(m.pause), now
@@ -192,9 +192,9 @@ func (m *memory) stale(bytes int64, now time.Time) bool {
 }
 
 // update takes over what a look has shown. Without an answer things are as they were.
-func (g *guard) update(m *memory, seen memory, err error, now time.Time) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (r *room) update(m *memory, seen memory, err error, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	m.looked, m.dark = now, err != nil
 	if err == nil {
 		m.used, m.limit, m.most = seen.used, seen.limit, seen.most
@@ -203,19 +203,19 @@ func (g *guard) update(m *memory, seen memory, err error, now time.Time) {
 
 // look asks a server for its memory. A server that does not tell has no bound; an error
 // says that it did not answer.
-func (g *guard) look(ctx context.Context, server redis.UniversalClient) (seen memory, err error) {
+func (r *room) look(ctx context.Context, server redis.UniversalClient) (seen memory, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	info, err := server.Info(ctx, "memory").Result()
 	switch {
 	case err == nil:
 		seen.used, seen.most = readMemory(info)
-		seen.limit = int64(float64(seen.most) * g.share)
+		seen.limit = int64(float64(seen.most) * r.share)
 	case !deniesInfo(err):
 		return seen, err
-	case !g.blind:
-		g.blind = true
-		g.log.Warn("queue: Redis does not tell how full it is, a replay may fill it: the user needs +info", "err", scrub(err))
+	case !r.blind:
+		r.blind = true
+		r.log.Warn("queue: Redis does not tell how full it is, a replay may fill it: the user needs +info", "err", scrub(err))
 	}
 	return seen, nil
 }
@@ -248,27 +248,27 @@ func readMemory(info string) (used, most int64) {
 }
 
 // tell says once in the log that replay waits.
-func (g *guard) tell() {
-	if g.told || g.stopped.Load() == 0 {
+func (r *room) tell() {
+	if r.told || r.stopped.Load() == 0 {
 		return
 	}
-	for _, m := range g.servers {
+	for _, m := range r.servers {
 		if !m.stopped.IsZero() {
-			g.told = true
-			g.log.Warn("queue: Redis is nearly full, replay waits for room", "used_bytes", m.used, "maxmemory_bytes", m.most)
+			r.told = true
+			r.log.Warn("queue: Redis is nearly full, replay waits for room", "used_bytes", m.used, "maxmemory_bytes", m.most)
 			return
 		}
 	}
 }
 
 // emptied tells that there is nothing left to replay.
-func (g *guard) emptied() { g.told = false }
+func (r *room) emptied() { r.told = false }
 
 // err says which server has no room, nil if none.
-func (g *guard) err() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, m := range g.servers {
+func (r *room) err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.servers {
 		if !m.short.IsZero() && time.Since(m.short) < waitsFor {
 			return fmt.Errorf("queue: Redis is nearly full, replay waits for room: %d of maxmemory's %d bytes are used", m.used, m.most)
 		}
