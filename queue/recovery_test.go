@@ -172,9 +172,8 @@ func (s *scene) hold(p *queue.Producer, kind recovery) {
 	if n, m := tries(), dials(); float64(n) > 3*seconds || float64(m) > 3*seconds {
 		s.Errorf("%d tries and %d new connections in %v", n, m, d)
 	}
-	if n := tries(); float64(n) < d.Seconds()/3-1 {
-		s.Errorf("%d tries in %v", n, d)
-	}
+	// One that gets no answer takes two seconds, and may have begun before.
+	eventually(s, "it is tried again and again", func() bool { return float64(tries()) >= max(d.Seconds()/3-1, 1) })
 }
 
 // first waits until Redis takes writes, and returns how long after that the first job is
