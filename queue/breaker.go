@@ -60,9 +60,9 @@ func (b *breaker) open() bool {
 
 // succeeded notes an attempt that Redis answered.
 func (b *breaker) succeeded(generation uint64) {
-	if (b.weak.Load() != 0 || b.hopes.Load() != 0) && b.generation.Load() == generation {
+	b.taken()
+	if b.weak.Load() != 0 && b.generation.Load() == generation {
 		b.weak.Store(0)
-		b.hopes.Store(0)
 	}
 }
 
@@ -96,6 +96,13 @@ func (b *breaker) recovered() (o outage, ended bool) {
 	b.weak.Store(0)
 	b.generation.Add(1)
 	return o, true
+}
+
+// taken notes that Redis took a job.
+func (b *breaker) taken() {
+	if b.hopes.Load() != 0 {
+		b.hopes.Store(0)
+	}
 }
 
 // hopeAfter is how long an outage lasts at least that ends in hope, by how many did before:

@@ -113,6 +113,8 @@ func (b *batch) judged(t trouble, o spool.Outcome, why death, err error) {
 	}
 	if o == spool.Delivered {
 		b.delivered[t.job.Queue] = true
+		t.at.group.taken()
+		t.at.own.taken()
 	}
 	b.settle(t.item, o, why)
 }

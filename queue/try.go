@@ -212,7 +212,6 @@ func (r *replayer) try(t *trial) {
 	t.silent = false
 	t.batch = r.replay(ctx, t.items)
 	if len(t.batch.delivered) > 0 {
-		t.b.hopes.Store(0)
 		t.answered, t.over = true, true
 		return
 	}
