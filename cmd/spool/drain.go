@@ -40,9 +40,10 @@ older than --max-age are left, since what was right to do then may be wrong now.
 
 drain ends with exit code 0 only when nothing is left in the spool, and with 3
 when something is: jobs not sent, dead letters, foreign owners, files that cannot
-be read. Without --wait it fails at once if Redis takes no writes. If Redis goes
-away in the middle it waits, until --timeout; Ctrl-C ends it at any time and loses
-nothing.`,
+be read. It also says why. Without --wait it fails at once if Redis takes no
+writes, and leaves the jobs of queues that have an outage while others have none;
+on a Cluster each outage is one of queues. If all of Redis goes away in the middle
+it waits, until --timeout; Ctrl-C ends it at any time and loses nothing.`,
 		Example: `  spool drain --dir /var/lib/myservice/spool --redis redis://localhost:6379 --timeout 5m
   spool drain --dir /var/lib/myservice/spool --redis redis://localhost:6379 --queue critical --limit 1000
   spool drain --dir /var/lib/myservice/spool --to redis://standby:6379 --dry-run`,
@@ -92,6 +93,7 @@ type drained struct {
 	Dead         int64    `json:"dead"`       // set aside in this run
 	Unreadable   int64    `json:"unreadable"` // found damaged in this run; see the quarantine directory
 	Left         []string `json:"left"`       // empty: nothing is left
+	Why          []string `json:"why"`        // what went wrong
 }
 
 func (r *drained) add(before, after queue.Stats) {
@@ -120,11 +122,15 @@ func (d *drainer) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	result := drained{Left: []string{}}
+	own, err := d.sender(dir, opt, before) //nolint:contextcheck // New waits for nothing
+	if err != nil {
+		return err
+	}
+	result := drained{Left: []string{}, Why: []string{}}
 	if before.Redis != nil {
 		result.Target = before.Redis.Target
 	}
-	drainErr := d.drain(bounded, dir, opt, before, &result)
+	drainErr := d.drain(bounded, dir, own, &result)
 	after, err := look(context.WithoutCancel(ctx), dir, nil)
 	if err != nil {
 		return err
@@ -223,6 +229,8 @@ func (s *status) left() []string {
 		case o.Pending == nil || *o.Pending == 0:
 		case o.State == stateAlive || o.State == stateHeld:
 			left = append(left, fmt.Sprintf("%s is alive and replays itself: %s%s", who, plural(*o.Pending, "job"), s.outageOf(o)))
+		case o.Target == "":
+			left = append(left, fmt.Sprintf("%s: %s not sent, since nobody can tell where to: its identity cannot be read", who, plural(*o.Pending, "job")))
 		case o.State == stateForeign:
 			left = append(left, fmt.Sprintf("%s is foreign: %s for %s", who, plural(*o.Pending, "job"), o.Target))
 		default:
@@ -238,14 +246,29 @@ func (s *status) left() []string {
 	return left
 }
 
-// outageOf says whether the process that holds a share sees an outage.
+// outageOf says whether the process that holds a share sees an outage, or some of its queues do.
 func (s *status) outageOf(o ownerStatus) string {
 	for _, p := range s.Processes {
-		if st := p.Stats; (p.Owner == o.Name || p.PID == o.HeldBy) && st.State == queue.StateOutage {
+		if p.Owner != o.Name && p.PID != o.HeldBy {
+			continue
+		}
+		switch st := p.Stats; st.State {
+		case queue.StateOutage:
 			return fmt.Sprintf(", in an outage since %s: %s", st.OutageSince.Local().Format(time.DateTime), st.OutageCause)
+		case queue.StatePartial:
+			return ", " + queueOutages(st)
 		}
 	}
 	return ""
+}
+
+// queueOutages says which queues have an outage of their own.
+func queueOutages(st queue.Stats) string {
+	texts := make([]string, len(st.Queues))
+	for i, q := range st.Queues {
+		texts[i] = fmt.Sprintf("queue %q has an outage since %s: %s", q.Queue, q.Since.Local().Format(time.DateTime), q.Cause)
+	}
+	return strings.Join(texts, ", ")
 }
 
 func (d *drainer) print(r drained) error {
@@ -256,6 +279,9 @@ func (d *drainer) print(r drained) error {
 		plural(int(r.Dead), "new dead letter"))
 	for _, line := range r.Left {
 		fmt.Fprintln(d.out, "left: "+line)
+	}
+	for _, line := range r.Why {
+		fmt.Fprintln(d.out, "why: "+line)
 	}
 	return nil
 }

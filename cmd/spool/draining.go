@@ -12,58 +12,72 @@ import (
 	"github.com/jobspool/jobspool/queue"
 )
 
-// drain has everything sent at once: by living processes, and by this one.
-func (d *drainer) drain(ctx context.Context, dir string, opt asynq.RedisConnOpt, before status, result *drained) error {
+// drain has everything sent at once: by living processes, and by this one. own sends what
+// dead ones left; nil: there is nothing.
+func (d *drainer) drain(ctx context.Context, dir string, own *queue.Producer, result *drained) error {
+	run := &draining{own: own, before: map[*desk]queue.Stats{}}
+	if err := d.askLiving(ctx, dir, run); err != nil {
+		return errors.Join(err, run.close())
+	}
+	show := startProgress(d.err, func() progressNow { return run.now(ctx) })
+	var wg sync.WaitGroup
+	for _, desk := range run.live {
+		wg.Go(func() {
+			stats := func() (queue.Stats, error) {
+				st, err := desk.status(ctx)
+				return st.Stats, err
+			}
+			err := d.unlessStuck(ctx, stats, func(ctx context.Context) error {
+				var none struct{}
+				return desk.call(ctx, http.MethodPost, "/v1/drain", struct{}{}, &none)
+			})
+			if ctx.Err() == nil { // else it says no more than that
+				run.note(err)
+			}
+		})
+	}
+	if own != nil {
+		run.note(d.unlessStuck(ctx, func() (queue.Stats, error) { return own.Stats(), nil }, own.Drain))
+		run.note(run.close()) //nolint:contextcheck // bounded by itself
+	}
+	wg.Wait()
+	show.stop()
+	run.sum(context.WithoutCancel(ctx), result)
+	for _, err := range run.errs {
+		result.Why = append(result.Why, err.Error())
+	}
+	return errors.Join(run.errs...)
+}
+
+// askLiving finds the living processes that are to be asked.
+func (d *drainer) askLiving(ctx context.Context, dir string, run *draining) error {
 	owners, err := inspect(dir)
-	if err != nil {
+	if err != nil || d.picky() {
 		return err
 	}
-	var live []*desk
-	if !d.picky() {
-		live, _ = liveDesks(ctx, dir, owners)
-	}
-	run := &draining{before: map[*desk]queue.Stats{}}
-	var errs []error
-	var mu sync.Mutex
-	var wg sync.WaitGroup
+	live, _ := liveDesks(ctx, dir, owners)
 	for _, desk := range live {
 		st, err := desk.status(ctx)
 		if err != nil || st.Stats.State == queue.StateOutage && !d.wait {
 			continue // left says so
 		}
 		run.add(desk, st.Stats)
-		wg.Go(func() {
-			var none struct{}
-			err := desk.call(ctx, http.MethodPost, "/v1/drain", struct{}{}, &none)
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err)
-		})
 	}
-	if d.sendsItself(before) {
-		p, err := queue.New(d.config(dir, opt, before)) //nolint:contextcheck // New waits for nothing
-		if err != nil {
-			return err
-		}
-		run.own = p
-	}
-	show := startProgress(d.err, func() progressNow { return run.now(ctx) })
-	if run.own != nil {
-		err := run.own.Drain(ctx)
-		mu.Lock()
-		errs = append(errs, err, run.own.Close()) //nolint:contextcheck // bounded by itself
-		mu.Unlock()
-	}
-	wg.Wait()
-	show.stop()
-	run.sum(context.WithoutCancel(ctx), result)
-	return errors.Join(errs...)
+	return nil
 }
 
 // picky reports whether only some jobs are to be sent, or in another way than their process
 // would.
 func (d *drainer) picky() bool {
 	return d.to != "" || d.rate > 0 || d.pick.limit > 0 || d.pick.queue != "" || d.pick.typename != ""
+}
+
+// sender returns the Producer that sends what dead owners left, nil if there is none.
+func (d *drainer) sender(dir string, opt asynq.RedisConnOpt, before status) (*queue.Producer, error) {
+	if !d.sendsItself(before) {
+		return nil, nil
+	}
+	return queue.New(d.config(dir, opt, before))
 }
 
 // config is that of a Producer that takes no jobs.
@@ -74,7 +88,7 @@ func (d *drainer) config(dir string, opt asynq.RedisConnOpt, before status) queu
 	}
 	if d.to != "" {
 		for _, o := range before.Owners {
-			if o.State == stateOrphan || o.State == stateForeign {
+			if o.Target != "" && (o.State == stateOrphan || o.State == stateForeign) {
 				cfg.AcceptTargets = append(cfg.AcceptTargets, o.Target)
 			}
 		}
@@ -87,6 +101,25 @@ type draining struct {
 	own    *queue.Producer // nil: this process has nothing to send
 	live   []*desk
 	before map[*desk]queue.Stats
+
+	mu   sync.Mutex
+	errs []error // guarded by mu
+}
+
+// note keeps why not all was sent.
+func (r *draining) note(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		r.errs = append(r.errs, err)
+	}
+}
+
+func (r *draining) close() error {
+	if r.own == nil {
+		return nil
+	}
+	return r.own.Close()
 }
 
 func (r *draining) add(d *desk, st queue.Stats) {

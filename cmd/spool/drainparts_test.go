@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/jobspool/jobspool/queue"
+	"github.com/jobspool/jobspool/queue/redistest"
+)
+
+// permit lets the default user of a server reach the named queues only.
+func permit(t *testing.T, addr string, queues ...string) {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: addr})
+	defer c.Close()
+	args := []any{"ACL", "SETUSER", "default", "resetkeys", "~asynq:queues", "~asynq:servers*", "~asynq:{default}*"}
+	for _, q := range queues {
+		args = append(args, "~asynq:{"+q+"}*")
+	}
+	if err := c.Do(t.Context(), args...).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDrainEndsWhereQueuesHaveAnOutage: without --wait, it does not wait for the end of an
+// outage that only some queues have, and says which those are.
+func TestDrainEndsWhereQueuesHaveAnOutage(t *testing.T) {
+	t.Parallel()
+	r, uri := downServer(t)
+	for name, dead := range map[string]bool{"dead": true, "living": false} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := r.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			p := living(t, dir, r.Addr(), 10, queue.Config{})
+			if dead {
+				closeProducer(t, p)
+			}
+			if err := r.Restart(); err != nil {
+				t.Fatal(err)
+			}
+			permit(t, r.Addr(), "high")
+			until(t, "only one queue has an outage", func() bool { return dead || p.Stats().State == queue.StatePartial })
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			code, stdout, stderr := spoolCommand(ctx, "drain", "--dir", dir, "--redis", uri)
+			if code != exitLeft || ctx.Err() != nil || !strings.Contains(stdout, "5 jobs") ||
+				!strings.Contains(stdout, `queue "low"`) || !strings.Contains(stdout, "NOPERM") {
+				t.Errorf("%d, %v\n%s%s", code, ctx.Err(), stdout, stderr)
+			}
+		})
+	}
+}
+
+// TestDrainSaysWhyItFailed in JSON as well.
+func TestDrainSaysWhyItFailed(t *testing.T) {
+	t.Parallel()
+	r, uri := downServer(t)
+	dir := t.TempDir()
+	closeProducer(t, living(t, dir, r.Addr(), 10, queue.Config{}))
+	if err := r.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	permit(t, r.Addr(), "high")
+	code, stdout, stderr := spoolCommand(t.Context(), "drain", "--dir", dir, "--redis", uri, "--timeout", "3s", "--json")
+	var got struct{ Why []string }
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != exitLeft || !strings.Contains(strings.Join(got.Why, " "), "NOPERM") {
+		t.Errorf("%d, %v\n%s%s", code, err, stdout, stderr)
+	}
+}
+
+// TestDrainToSkipsWhatNobodyCanIdentify: the others are sent.
+func TestDrainToSkipsWhatNobodyCanIdentify(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	dir := t.TempDir()
+	for _, target := range []string{"a", "b"} {
+		closeProducer(t, living(t, dir, away, 10, queue.Config{Target: target}))
+	}
+	segments, err := filepath.Glob(filepath.Join(dir, "*", "*.seg"))
+	if err != nil || len(segments) != 2 {
+		t.Fatal(segments, err)
+	}
+	junk := []byte(strings.Repeat("junk", 1000))
+	for _, path := range []string{segments[0], filepath.Join(filepath.Dir(segments[0]), "identity")} {
+		if _, err := os.Stat(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, junk, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, stdout, stderr := spoolCommand(t.Context(), "drain", "--dir", dir, "--to", "redis://"+r.Addr())
+	if n, _ := inQueues(t, r.Addr()); code != exitLeft || n != 10 || !strings.Contains(stdout, filepath.Base(filepath.Dir(segments[0]))) {
+		t.Errorf("%d, %d in Redis\n%s%s", code, n, stdout, stderr)
+	}
+}
+
+// TestDrainThatCannotBegin fails, and says why.
+func TestDrainThatCannotBegin(t *testing.T) {
+	t.Parallel()
+	d := drainer{to: "redis://x"}
+	_, err := d.sender(t.TempDir(), asynq.RedisClientOpt{Addr: away}, status{Owners: []ownerStatus{
+		{State: stateForeign, Target: "redis://user:password@x"},
+	}})
+	if err == nil || !strings.Contains(err.Error(), "AcceptTargets") || errors.As(err, new(leftError)) {
+		t.Error(err)
+	}
+}
