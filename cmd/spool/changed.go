@@ -27,6 +27,8 @@ func (c changer) print(r changed, sel *selection, n int) error {
 		text = fmt.Sprintf("%s would be %s", sel, c.done())
 	case n < sel.jobs:
 		text = fmt.Sprintf("%d of %s %s", n, sel, c.done())
+	case n > sel.jobs: // one that was on its way to the disk when they were counted
+		text = fmt.Sprintf("%s %s, %s were counted", plural(n, noun(c.dead)), c.done(), sel)
 	}
 	_, err := fmt.Fprintln(c.out, text)
 	return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -90,7 +91,7 @@ func (c changer) check(ids []string) error {
 
 // count looks at all that is picked.
 func (c changer) count(ctx context.Context, s *survey, ids []string) (*selection, error) {
-	sel := newSelection(c.filter.filter(ids, c.dead))
+	sel := newSelection(c.filter.filter(ids, c.dead), time.Now())
 	err := s.jobs(ctx, sel.filter, false, func(j queue.Job) error {
 		sel.add(j)
 		return nil
@@ -112,7 +113,7 @@ func (c changer) change(ctx context.Context, s *survey, sel *selection, sure boo
 	n := 0
 	var interrupted error
 	if sure && !c.dryRun && sel.jobs > 0 {
-		n, interrupted = s.change(ctx, string(c.what), sel.counted())
+		n, interrupted = s.change(ctx, string(c.what), sel.filter)
 	}
 	switch {
 	case c.dryRun:

@@ -3,11 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/jobspool/jobspool/queue"
 )
 
 func TestRmPicks(t *testing.T) {
@@ -157,3 +161,56 @@ func TestInterrupted(t *testing.T) {
 	}
 	wantIDs(t, "old-0 old-1 old-2 new-0 new-1 new-2 img-0", "ls", "--dir", dir)
 }
+
+// TestRmRemovesNoMoreThanWasCounted: what one owner accepts while the next one's jobs are
+// counted stays.
+func TestRmRemovesNoMoreThanWasCounted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	producers := map[string]*queue.Producer{}
+	for _, addr := range []string{"127.0.0.1:1", "127.0.0.1:2"} {
+		p := newSpooler(t, dir, addr)
+		spoolJobs(t, p, "before-"+addr, "q", "t", 2)
+		producers[addr] = p
+	}
+	flags := common{dir: dir}
+	s, err := flags.openSurvey(t.Context(), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := s.all[0].status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := s.all[1].client
+	below := last.Transport
+	var once sync.Once
+	last.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+		once.Do(func() {
+			for addr, p := range producers {
+				if p.Stats().Target == first.Stats.Target {
+					spoolJobs(t, p, "late", "q", "t", 1)
+					delete(producers, addr)
+				}
+			}
+			for _, p := range producers {
+				spoolJobs(t, p, "later", "q", "t", 1)
+			}
+		})
+		return below.RoundTrip(r)
+	})
+	c := changer{what: removing}
+	sel, err := c.count(t.Context(), s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := s.change(t.Context(), string(removing), sel.filter)
+	if err != nil || sel.jobs != 4 || n != 4 {
+		t.Errorf("%d counted, %d removed, %v", sel.jobs, n, err)
+	}
+	wantIDs(t, "late-0 later-0", "ls", "--dir", dir)
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

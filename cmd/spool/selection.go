@@ -16,10 +16,14 @@ type selection struct {
 	inDoubt int
 	queues  map[string]int
 	ids     map[string]bool // of those that were asked for
-	newest  time.Time
 }
 
-func newSelection(f queue.Filter) *selection {
+// newSelection begins to count. What comes later than now is neither counted nor picked by
+// its filter afterwards; ids are clear enough.
+func newSelection(f queue.Filter, now time.Time) *selection {
+	if len(f.IDs) == 0 {
+		f.Before = now
+	}
 	return &selection{filter: f, queues: map[string]int{}, ids: map[string]bool{}}
 }
 
@@ -32,19 +36,6 @@ func (s *selection) add(j queue.Job) {
 	if len(s.filter.IDs) > 0 {
 		s.ids[j.ID] = true
 	}
-	if since := j.Since(); since.After(s.newest) {
-		s.newest = since
-	}
-}
-
-// counted returns a filter for no more than was counted: what came later stays. Ids are
-// clear enough.
-func (s *selection) counted() queue.Filter {
-	f := s.filter
-	if len(f.IDs) == 0 {
-		f.Before = s.newest
-	}
-	return f
 }
 
 // missing returns the ids that nothing had.
