@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -88,17 +89,16 @@ func (a *adopter) run(ctx context.Context, from string) error {
 
 // mayAdopt looks at whose files they are, and makes this process one of their user.
 func (a *adopter) mayAdopt(dir, from string) error {
-	fi, err := os.Stat(from)
+	theirs, err := usersOf(from)
 	if err != nil {
 		return err
 	}
-	there, err := os.Stat(dir)
+	ours, err := usersOf(dir)
 	if err != nil {
 		return err
 	}
-	uid, _, known := userOf(fi)
-	if own, _, _ := userOf(there); known && uid != own {
-		return fmt.Errorf("%s belongs to uid %d, %s to uid %d: give it to that user first, with chown -R", from, uid, dir, own)
+	if len(ours) > 0 && !slices.Equal(slices.Sorted(maps.Keys(theirs)), slices.Sorted(maps.Keys(ours))) {
+		return fmt.Errorf("%s belongs to %s, %s to %s: give it to that user first, with chown -R", from, namesOf(theirs), dir, namesOf(ours))
 	}
 	if err := a.flags.beOwner(dir); err != nil {
 		return err

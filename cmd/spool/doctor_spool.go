@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"time"
 
 	"github.com/jobspool/jobspool/queue"
@@ -19,6 +18,8 @@ type spoolFacts struct {
 	info spool.DirectoryInfo
 	err  error // why there is no info
 
+	users map[int]int // see usersOf
+
 	owners    []spool.OwnerInfo
 	set       []spool.Quarantined
 	processes processes
@@ -30,6 +31,9 @@ var errDiskHangs = errors.New("the disk did not answer in time")
 func lookAtSpool(ctx context.Context, dir string) spoolFacts {
 	f := spoolFacts{dir: dir}
 	if f.info, f.err = spool.Directory(dir); f.err != nil {
+		return f
+	}
+	if f.users, f.err = usersOf(dir); f.err != nil {
 		return f
 	}
 	if f.owners, f.ownersErr = spool.Inspect(dir); f.ownersErr == nil {
@@ -53,7 +57,7 @@ func judgeSpool(f spoolFacts, target string) []finding {
 			notMadeOf(f.err, "user", "mode", "filesystem", "free space", "pause", "processes", "owners", "orphans", "foreign", "dead letters", "segments", "quarantine")...)
 	}
 	out := []finding{
-		passed("directory", f.dir), judgeUser(f.info, os.Geteuid()), judgeMode(f.info, runtime.GOOS), judgeFilesystem(f.info, runtime.GOOS),
+		passed("directory", f.dir), judgeUser(f.users, os.Geteuid()), judgeMode(f.info, f.users, runtime.GOOS), judgeFilesystem(f.info, runtime.GOOS),
 		judgeFreeSpace(f.info),
 	}
 	switch err := f.ownersErr; {
@@ -67,23 +71,34 @@ func judgeSpool(f spoolFacts, target string) []finding {
 	return append(out, judgeOwners(f, target)...)
 }
 
-func judgeUser(info spool.DirectoryInfo, own int) finding {
-	if !info.OtherUser {
+func judgeUser(users map[int]int, own int) finding {
+	_, among := users[own]
+	switch {
+	case len(users) > 1:
+		return warned("user", fmt.Sprintf("what is in it belongs to %s: no process adopts another user's jobs", namesOf(users)),
+			"run all that share the directory as one user, and give that user what is there, with chown -R")
+	case among, len(users) == 0:
 		return passed("user", "it belongs to this user")
 	}
-	return warned("user", fmt.Sprintf("it belongs to uid %d, this is uid %d: no process adopts another user's jobs", info.UID, own),
-		"run spool, and every service that shares the directory, as uid "+strconv.Itoa(info.UID))
+	return warned("user", fmt.Sprintf("it belongs to %s, this is uid %d: no process adopts another user's jobs", namesOf(users), own),
+		"run spool, and every service that shares the directory, as "+namesOf(users))
 }
 
-func judgeMode(info spool.DirectoryInfo, system string) finding {
-	perm := info.Mode.Perm()
+// judgeMode does not ask for 0700 where somebody else than its users owns the directory, or
+// its group may write there: that may be how they get in.
+func judgeMode(info spool.DirectoryInfo, users map[int]int, system string) finding {
+	perm, private, todo := info.Mode.Perm(), os.FileMode(0o077), "chmod 700"
+	_, owned := users[info.UID]
+	if !owned || perm&0o020 != 0 {
+		private, todo = 0o007, "chmod o="
+	}
 	switch {
 	case system == "windows":
 		return passed("mode", "Windows has its own rights")
-	case perm&0o700 != 0o700:
-		return failed("mode", fmt.Sprintf("%#o: its user may not write there", perm), "chmod 700")
-	case perm&0o077 != 0:
-		return warned("mode", fmt.Sprintf("%#o: others may see what is in it, and perhaps read payloads", perm), "chmod 700")
+	case owned && perm&0o700 != 0o700:
+		return failed("mode", fmt.Sprintf("%#o: its user may not write there", perm), todo)
+	case perm&private != 0:
+		return warned("mode", fmt.Sprintf("%#o: others may see what is in it, and perhaps read payloads", perm), todo)
 	}
 	return passed("mode", fmt.Sprintf("%#o", perm))
 }

@@ -105,11 +105,13 @@ func TestJudgeDirectory(t *testing.T) {
 		want result
 		seen string
 	}{
-		{judgeUser(spool.DirectoryInfo{UID: 7, OtherUser: true}, 0), resultWarn, "belongs to uid 7, this is uid 0"},
-		{judgeMode(spool.DirectoryInfo{Mode: os.ModeDir | 0o700}, "linux"), resultOK, "0700"},
-		{judgeMode(spool.DirectoryInfo{Mode: os.ModeDir | 0o710}, "linux"), resultWarn, "0710"},
-		{judgeMode(spool.DirectoryInfo{Mode: os.ModeDir | 0o500}, "linux"), resultFail, "may not write"},
-		{judgeMode(spool.DirectoryInfo{Mode: os.ModeDir | 0o777}, "windows"), resultOK, ""},
+		{judgeUser(map[int]int{7: 7}, 0), resultWarn, "belongs to uid 7, this is uid 0"},
+		{judgeMode(spool.DirectoryInfo{Mode: os.ModeDir | 0o700}, map[int]int{0: 0}, "linux"), resultOK, "0700"},
+		{judgeMode(spool.DirectoryInfo{Mode: os.ModeDir | 0o710}, map[int]int{0: 0}, "linux"), resultWarn, "0710"},
+		{judgeMode(spool.DirectoryInfo{Mode: os.ModeDir | 0o500}, map[int]int{0: 0}, "linux"), resultFail, "may not write"},
+		{judgeMode(spool.DirectoryInfo{Mode: os.ModeDir | 0o777}, nil, "windows"), resultOK, ""},
+		{judgeUser(map[int]int{0: 0, 7: 7}, 0), resultWarn, "uid 0 and uid 7"},
+		{judgeMode(spool.DirectoryInfo{Mode: os.ModeDir | 0o770}, map[int]int{7: 7}, "linux"), resultOK, "0770"},
 		{judgeFilesystem(spool.DirectoryInfo{Warning: "tmpfs: in memory"}, "linux"), resultWarn, "tmpfs"},
 		{judgeFilesystem(spool.DirectoryInfo{}, "linux"), resultOK, ""},
 		{judgeFilesystem(spool.DirectoryInfo{}, "darwin"), resultWarn, "not checked"},

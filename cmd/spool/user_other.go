@@ -9,4 +9,6 @@ import (
 
 func userOf(os.FileInfo) (uid, gid int, known bool) { return 0, 0, false }
 
-func become(int, int) error { return errors.New("this system has no users as a spool knows them") }
+func become(string, int, int) error {
+	return errors.New("this system has no users as a spool knows them")
+}

@@ -18,9 +18,18 @@ func userOf(fi os.FileInfo) (uid, gid int, known bool) {
 	return int(st.Uid), int(st.Gid), true
 }
 
-// become makes this process one of another user, for good.
-func become(uid, gid int) error {
-	err := errors.Join(syscall.Setgroups([]int{gid}), syscall.Setgid(gid), syscall.Setuid(uid))
+// become makes this process one of another user, for good, in the group of a directory as well:
+// that may be what lets that user write there.
+func become(dir string, uid, gid int) error {
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	groups := []int{gid}
+	if _, group, known := userOf(fi); known && group != gid {
+		groups = append(groups, group)
+	}
+	err = errors.Join(syscall.Setgroups(groups), syscall.Setgid(gid), syscall.Setuid(uid))
 	if err != nil {
 		return fmt.Errorf("becoming uid %d: %w", uid, err)
 	}
