@@ -67,6 +67,9 @@ type drainer struct {
 	wait     bool
 	dryRun   bool
 	out, err io.Writer
+
+	late      bool    // Config.Replay.DeliverLate
+	maxMemory float64 // Config.Replay.MaxMemory
 }
 
 func (d *drainer) addFlags(cmd *cobra.Command) {
@@ -80,6 +83,9 @@ func (d *drainer) addFlags(cmd *cobra.Command) {
 	f.IntVar(&d.rate, "rate", 0, "at most so `many` jobs per second; 0: as many as can be")
 	f.StringVar(&d.to, "to", "", "send all jobs of dead owners to this `URI`, whatever Redis they were meant for")
 	f.DurationVar(&d.timeout, "timeout", 0, "give up after this `duration`; 0 waits as long as it takes")
+	f.BoolVar(&d.late, "deliver-late", false, "send jobs of dead owners whose deadline has passed, too, in place of making them dead letters")
+	f.Float64Var(&d.maxMemory, "max-memory", queue.DefaultMaxMemory,
+		"fill Redis up to this `share` of its maxmemory with jobs of dead owners, then wait for room; negative: never wait")
 	f.BoolVar(&d.wait, "wait", false, "wait for the end of an outage")
 	f.BoolVar(&d.dryRun, "dry-run", false, "only count what would be sent")
 }
@@ -150,6 +156,9 @@ func (d *drainer) run(ctx context.Context) error {
 func (d *drainer) place() (dir string, opt asynq.RedisConnOpt, err error) {
 	if d.timeout < 0 || d.pick.limit < 0 || d.pick.maxAge < 0 || d.rate < 0 {
 		return "", nil, usageError{"--timeout, --limit, --max-age and --rate must not be negative"}
+	}
+	if d.maxMemory > 1 || d.maxMemory == 0 {
+		return "", nil, usageError{"--max-memory is a share of Redis's maxmemory: more than 0, at most 1, or negative"}
 	}
 	if dir, opt, err = d.flags.place(); err != nil || d.to == "" {
 		return dir, opt, err

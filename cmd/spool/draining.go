@@ -84,7 +84,7 @@ func (d *drainer) sender(dir string, opt asynq.RedisConnOpt, before status) (*qu
 func (d *drainer) config(dir string, opt asynq.RedisConnOpt, before status) queue.Config {
 	cfg := queue.Config{
 		Redis: opt, SpoolDir: dir, DrainOnly: true, Logger: slog.New(slog.DiscardHandler),
-		Replay: queue.ReplayConfig{Rate: d.rate, Only: d.pick.takes},
+		Replay: queue.ReplayConfig{Rate: d.rate, Only: d.pick.takes, DeliverLate: d.late, MaxMemory: d.maxMemory},
 	}
 	if d.to != "" {
 		for _, o := range before.Owners {

@@ -117,3 +117,26 @@ func TestDrainThatCannotBegin(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDrainDeliversLate only what a service that does so left.
+func TestDrainDeliversLate(t *testing.T) {
+	t.Parallel()
+	r, uri := downServer(t)
+	dir := t.TempDir()
+	p := newSpooler(t, dir, r.Addr())
+	if _, err := p.Enqueue(asynq.NewTask("t", nil, asynq.Deadline(time.Now().Add(2*time.Second)))); err != nil {
+		t.Fatal(err)
+	}
+	closeProducer(t, p)
+	time.Sleep(2 * time.Second) // the deadline passes
+	if err := r.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	line := []string{"drain", "--dir", dir, "--redis", uri, "--deliver-late", "--max-memory"}
+	if code, _, stderr := spoolCommand(t.Context(), append(line, "2")...); code != exitUsage {
+		t.Errorf("%d: %s", code, stderr)
+	}
+	if code, stdout, stderr := spoolCommand(t.Context(), append(line, "-1")...); code != exitOK || !strings.Contains(stdout, "1 sent") {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+}

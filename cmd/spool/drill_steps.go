@@ -81,6 +81,7 @@ func (d *drill) step(ctx context.Context, name string, do func() (detail string,
 func (d *drill) open() (err error) {
 	d.producer, err = queue.New(queue.Config{
 		Redis: d.opt, SpoolDir: d.report.Dir, Target: drillTarget(d.report.Redis), Logger: slog.New(slog.DiscardHandler),
+		Spool:      queue.SpoolConfig{MaxBytes: -1}, // how large it may be is a matter of the service's
 		OnReplayed: d.settled.add, OnDead: d.settled.add,
 		OnStateChange: func(c queue.StateChange) {
 			if c.Outage {

@@ -103,9 +103,13 @@ func (e enqueuer) run(ctx context.Context, given func(flag string) bool) error {
 }
 
 // enqueueTask enqueues by a Producer that lives no longer than that. What it could not
-// send, and what it found, is left for others.
+// send, and what it found, is left for others: only they know when a job of theirs is too
+// late. How large a spool may be is a matter of theirs, too.
 func enqueueTask(ctx context.Context, dir string, opt asynq.RedisConnOpt, task *asynq.Task, opts []asynq.Option) (result enqueued, err error) {
-	p, err := queue.New(queue.Config{Redis: opt, SpoolDir: dir, Logger: slog.New(slog.DiscardHandler)}) //nolint:contextcheck // New waits for nothing
+	p, err := queue.New(queue.Config{ //nolint:contextcheck // New waits for nothing
+		Redis: opt, SpoolDir: dir, Logger: slog.New(slog.DiscardHandler), Spool: queue.SpoolConfig{MaxBytes: -1},
+		Replay: queue.ReplayConfig{Only: func(queue.JobEvent) bool { return false }},
+	})
 	if err != nil {
 		return enqueued{}, err
 	}
