@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,8 +32,12 @@ replay begins with, and shows how it gets on.
 
 Each job goes under the id it has had from the start, so one that Redis has
 already is not added again. A job that cannot be sent stays in the spool. Dead
-owners whose jobs were meant for another Redis are foreign and are left alone;
---to sends them, and all others, to the Redis it names.
+owners whose jobs were meant for another Redis are foreign and are left alone.
+
+--to sends their jobs to the Redis it names, for example where the old one is gone
+for good. If they were meant for more than one Redis, --from says for which. Jobs in
+doubt may be in the old Redis as well: where that is still served by workers, or its
+data came along, they run twice. 'spool ls --in-doubt' lists them.
 
 With --queue, --type, --limit or --rate, only the jobs of dead owners are sent: a
 living one sends all that it has, at its own rate. Jobs of dead owners that are
@@ -46,7 +51,7 @@ on a Cluster each outage is one of queues. If all of Redis goes away in the midd
 it waits, until --timeout; Ctrl-C ends it at any time and loses nothing.`,
 		Example: `  spool drain --dir /var/lib/myservice/spool --redis redis://localhost:6379 --timeout 5m
   spool drain --dir /var/lib/myservice/spool --redis redis://localhost:6379 --queue critical --limit 1000
-  spool drain --dir /var/lib/myservice/spool --to redis://standby:6379 --dry-run`,
+  spool drain --dir /var/lib/myservice/spool --to redis://standby:6379 --from redis://old:6379/0 --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d.out, d.err = cmd.OutOrStdout(), cmd.ErrOrStderr()
@@ -63,6 +68,7 @@ type drainer struct {
 	pick     choice
 	rate     int
 	to       string
+	from     []string // targets
 	timeout  time.Duration
 	wait     bool
 	dryRun   bool
@@ -82,6 +88,7 @@ func (d *drainer) addFlags(cmd *cobra.Command) {
 	f.DurationVar(&d.pick.maxAge, "max-age", defaultMaxAge, "leave jobs that were accepted longer ago; 0: send all")
 	f.IntVar(&d.rate, "rate", 0, "at most so `many` jobs per second; 0: as many as can be")
 	f.StringVar(&d.to, "to", "", "send all jobs of dead owners to this `URI`, whatever Redis they were meant for")
+	f.StringArrayVar(&d.from, "from", nil, "with --to: only jobs that were meant for this `target`, as 'spool status' shows it; may be repeated")
 	f.DurationVar(&d.timeout, "timeout", 0, "give up after this `duration`; 0 waits as long as it takes")
 	f.BoolVar(&d.late, "deliver-late", false, "send jobs of dead owners whose deadline has passed, too, in place of making them dead letters")
 	f.Float64Var(&d.maxMemory, "max-memory", queue.DefaultMaxMemory,
@@ -157,6 +164,14 @@ func (d *drainer) place() (dir string, opt asynq.RedisConnOpt, err error) {
 	if d.timeout < 0 || d.pick.limit < 0 || d.pick.maxAge < 0 || d.rate < 0 {
 		return "", nil, usageError{"--timeout, --limit, --max-age and --rate must not be negative"}
 	}
+	if d.to == "" && len(d.from) > 0 {
+		return "", nil, usageError{"--from belongs to --to: without it, jobs go to the Redis that they were meant for"}
+	}
+	for _, target := range d.from {
+		if err := queue.CheckTarget(target); err != nil {
+			return "", nil, usageError{"--from: " + err.Error()}
+		}
+	}
 	if d.maxMemory > 1 || d.maxMemory == 0 {
 		return "", nil, usageError{"--max-memory is a share of Redis's maxmemory: more than 0, at most 1, or negative"}
 	}
@@ -181,6 +196,8 @@ func (d *drainer) ready(ctx, bounded context.Context, dir string, opt asynq.Redi
 			return st, ended(ctx)
 		case err != nil:
 			return st, err
+		case d.choose(st) != nil:
+			return st, d.choose(st)
 		case st.Paused != nil:
 			return st, fmt.Errorf("replay is paused since %s by %s%s: run 'spool resume' first",
 				st.Paused.Since.Local().Format(time.DateTime), st.Paused.By, inParentheses(st.Paused.Why))
@@ -209,76 +226,7 @@ func (d *drainer) ready(ctx, bounded context.Context, dir string, opt asynq.Redi
 }
 
 // sendsItself reports whether there is an owner for this process to adopt.
-func (d *drainer) sendsItself(st status) bool {
-	for _, o := range st.Owners {
-		if o.State == stateOrphan || d.to != "" && o.State == stateForeign {
-			return true
-		}
-	}
-	return false
-}
-
-// judge says of which owners the Redis given is another's.
-func (s *status) judge(r *redisStatus) {
-	for i, o := range s.Owners {
-		if r != nil && o.State == stateOrphan && !queue.SameTarget(o.Target, r.Target) {
-			s.Owners[i].State, s.Owners[i].Foreign = stateForeign, true
-		}
-	}
-}
-
-// left says in words what is still in the spool.
-func (s *status) left() []string {
-	left := []string{}
-	for _, o := range s.Owners {
-		who := fmt.Sprintf("owner %s (pid %d on %s)", o.Name, o.PID, o.Host)
-		switch {
-		case o.State == stateBusy && o.Segments > 0:
-			left = append(left, who+" is in use by a process that does not answer, and holds jobs")
-		case o.Pending == nil || *o.Pending == 0:
-		case o.State == stateAlive || o.State == stateHeld:
-			left = append(left, fmt.Sprintf("%s is alive and replays itself: %s%s", who, plural(*o.Pending, "job"), s.outageOf(o)))
-		case o.Target == "":
-			left = append(left, fmt.Sprintf("%s: %s not sent, since nobody can tell where to: its identity cannot be read", who, plural(*o.Pending, "job")))
-		case o.State == stateForeign:
-			left = append(left, fmt.Sprintf("%s is foreign: %s for %s", who, plural(*o.Pending, "job"), o.Target))
-		default:
-			left = append(left, fmt.Sprintf("%s: %s not sent", who, plural(*o.Pending, "job")))
-		}
-		if o.DeadLetters > 0 {
-			left = append(left, fmt.Sprintf("%s: %s", who, plural(o.DeadLetters, "dead letter")))
-		}
-		for _, bad := range o.Bad {
-			left = append(left, who+": "+bad)
-		}
-	}
-	return left
-}
-
-// outageOf says whether the process that holds a share sees an outage, or some of its queues do.
-func (s *status) outageOf(o ownerStatus) string {
-	for _, p := range s.Processes {
-		if p.Owner != o.Name && p.PID != o.HeldBy {
-			continue
-		}
-		switch st := p.Stats; st.State {
-		case queue.StateOutage:
-			return fmt.Sprintf(", in an outage since %s: %s", st.OutageSince.Local().Format(time.DateTime), st.OutageCause)
-		case queue.StatePartial:
-			return ", " + queueOutages(st)
-		}
-	}
-	return ""
-}
-
-// queueOutages says which queues have an outage of their own.
-func queueOutages(st queue.Stats) string {
-	texts := make([]string, len(st.Queues))
-	for i, q := range st.Queues {
-		texts[i] = fmt.Sprintf("queue %q has an outage since %s: %s", q.Queue, q.Since.Local().Format(time.DateTime), q.Cause)
-	}
-	return strings.Join(texts, ", ")
-}
+func (d *drainer) sendsItself(st status) bool { return slices.ContainsFunc(st.Owners, d.takes) }
 
 func (d *drainer) print(r drained) error {
 	if d.flags.json {

@@ -86,11 +86,9 @@ func (d *drainer) config(dir string, opt asynq.RedisConnOpt, before status) queu
 		Redis: opt, SpoolDir: dir, DrainOnly: true, Logger: slog.New(slog.DiscardHandler),
 		Replay: queue.ReplayConfig{Rate: d.rate, Only: d.pick.takes, DeliverLate: d.late, MaxMemory: d.maxMemory},
 	}
-	if d.to != "" {
-		for _, o := range before.Owners {
-			if o.Target != "" && (o.State == stateOrphan || o.State == stateForeign) {
-				cfg.AcceptTargets = append(cfg.AcceptTargets, o.Target)
-			}
+	for _, o := range before.Owners {
+		if o.State == stateForeign && d.takes(o) {
+			cfg.AcceptTargets = append(cfg.AcceptTargets, o.Target)
 		}
 	}
 	return cfg

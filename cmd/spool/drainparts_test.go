@@ -118,7 +118,7 @@ func TestDrainThatCannotBegin(t *testing.T) {
 	}
 }
 
-// TestDrainDeliversLate only what a service that does so left.
+// TestDrainDeliversLate if it is told to, as a service may do.
 func TestDrainDeliversLate(t *testing.T) {
 	t.Parallel()
 	r, uri := downServer(t)
@@ -138,5 +138,39 @@ func TestDrainDeliversLate(t *testing.T) {
 	}
 	if code, stdout, stderr := spoolCommand(t.Context(), append(line, "-1")...); code != exitOK || !strings.Contains(stdout, "1 sent") {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+}
+
+// TestDrainToAnotherRedisFromOneOfSeveral: where the jobs were meant for several, somebody has
+// to say which are meant.
+func TestDrainToAnotherRedisFromOneOfSeveral(t *testing.T) {
+	t.Parallel()
+	standby := redistest.Run(t, redistest.Options{})
+	dir := t.TempDir()
+	for target, n := range map[string]int{"billing": 10, "mail": 20, drillTarget("redis://gone:6379"): 2} {
+		closeProducer(t, living(t, dir, away, n, queue.Config{Target: target}))
+	}
+	for _, step := range []struct {
+		flags string
+		exit  int
+		want  int // in Redis
+		says  string
+	}{
+		{"", exitUsage, 0, "billing (10 jobs), mail (20 jobs)"},
+		{"--dry-run", exitUsage, 0, "billing (10 jobs), mail (20 jobs)"},
+		{"--from nobody", exitUsage, 0, "billing (10 jobs), mail (20 jobs)"},
+		{"--from mail --dry-run", exitOK, 0, "20 jobs would be sent"},
+		{"--from mail", exitLeft, 20, "is foreign: 10 jobs for billing"},
+		{"--from billing --from mail", exitUsage, 20, "nothing of mail"},
+		{"", exitLeft, 30, "is foreign: 2 jobs for drill of"},
+	} {
+		args := append([]string{"drain", "--dir", dir, "--to", "redis://" + standby.Addr()}, strings.Fields(step.flags)...)
+		code, stdout, stderr := spoolCommand(t.Context(), args...)
+		if n, _ := inQueues(t, standby.Addr()); code != step.exit || n != step.want || !strings.Contains(stdout+stderr, step.says) {
+			t.Errorf("%s: %d, %d in Redis\n%s%s", step.flags, code, n, stdout, stderr)
+		}
+	}
+	if code, _, stderr := spoolCommand(t.Context(), "drain", "--dir", dir, "--from", "mail"); code != exitUsage || !strings.Contains(stderr, "--to") {
+		t.Errorf("%d: %s", code, stderr)
 	}
 }

@@ -17,9 +17,12 @@ func (d *drainer) rehearse(ctx context.Context, dir string, opt asynq.RedisConnO
 	if err != nil {
 		return err
 	}
+	if err := d.choose(st); err != nil {
+		return err
+	}
 	foreign := map[string]bool{}
 	for _, o := range st.Owners {
-		foreign[o.Name] = o.State == stateForeign && d.to == ""
+		foreign[o.Name] = o.State == stateForeign && !d.takes(o)
 	}
 	ds, err := d.flags.openDesks(ctx)
 	if err != nil {
