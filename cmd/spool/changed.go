@@ -55,7 +55,7 @@ func (c changer) verdict(r changed, sel *selection) error {
 	case len(ids) > 0:
 		return errors.New(unknown)
 	case len(sel.filter.IDs) == 0 && len(r.LeftOut) > 0:
-		return leftError{"jobs may have been left out: not every owner could be asked"}
+		return errNotAll
 	}
 	return nil
 }

@@ -46,7 +46,8 @@ Jobs that the journal does not have cannot be sent: those acknowledged longer ag
 Config.Guard, or in its last 10 ms if the service was killed, and what was skipped for
 want of room (see 'spool status').
 
-Exit code 1 means that nobody could compare, 3 that some of it was not compared.`,
+Exit code 1 means that nobody could compare, 3 that some of it was not compared, or
+not shown.`,
 		Example: `  spool guard --dir /var/lib/myservice/spool
   spool guard --jobs --queue critical --limit 0
   spool guard --check --since 10m --dry-run

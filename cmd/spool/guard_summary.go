@@ -95,9 +95,11 @@ func (g guarding) summarize(ctx context.Context, s *survey) error {
 		sum.Jobs, sum.Bytes = sum.Jobs+p.Jobs, sum.Bytes+p.Bytes
 	}
 	if g.flags.json {
-		return printJSON(g.out, sum)
+		err = printJSON(g.out, sum)
+	} else {
+		err = g.print(sum, time.Now())
 	}
-	return g.print(sum, time.Now())
+	return cmp.Or(err, s.verdict())
 }
 
 func (g guarding) print(sum guardSummary, now time.Time) error {

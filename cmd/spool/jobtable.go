@@ -18,7 +18,7 @@ import (
 // jobSink takes a list of jobs, one by one.
 type jobSink interface {
 	add(queue.Job) error
-	end(more bool) error // there are more than were added
+	end(more bool, leftOut []string) error // there are more than were added; why there may be others
 }
 
 // jobTable writes jobs for people.
@@ -50,7 +50,7 @@ func (t *jobTable) add(j queue.Job) error {
 	return nil
 }
 
-func (t *jobTable) end(bool) error {
+func (t *jobTable) end(bool, []string) error {
 	switch {
 	case t.rows > 0:
 		return t.w.Flush()
@@ -133,11 +133,15 @@ func (d *jobDocument) add(j queue.Job) error {
 	return err
 }
 
-func (d *jobDocument) end(more bool) error {
+func (d *jobDocument) end(more bool, leftOut []string) error {
+	why, err := json.Marshal(append([]string{}, leftOut...))
+	if err != nil {
+		return err
+	}
 	before := "\n  ]"
 	if !d.some {
 		before = "{\n  \"jobs\": []"
 	}
-	_, err := fmt.Fprintf(d.out, "%s,\n  \"more\": %v\n}\n", before, more)
+	_, err = fmt.Fprintf(d.out, "%s,\n  \"more\": %v,\n  \"left_out\": %s\n}\n", before, more, why)
 	return err
 }

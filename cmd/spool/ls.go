@@ -20,8 +20,8 @@ func newLsCommand() *cobra.Command {
 hold, then what dead ones left; of each owner the oldest job first. It never shows
 payloads and headers; see 'spool show' for those.
 
-An owner that is alive is asked through its socket. What one does not answer for is
-left out, which is said on stderr. What dead owners left is held for as long as the
+An owner that is alive is asked through its socket. What one does not answer for, or
+another command holds, is left out: that is said, and the exit code is 3. What dead owners left is held for as long as the
 command runs, a pager included: nobody else replays it meanwhile.
 
 BYTES is the size on disk, ATTEMPTS how often the job was tried and kept since it
@@ -93,16 +93,17 @@ func (l lister) list(ctx context.Context, s *survey) error {
 	if ended := ctx.Err() != nil && errors.Is(err, ctx.Err()); err != nil && !more && !ended {
 		return err
 	}
-	if werr := to.end(err != nil); werr != nil {
+	if werr := to.end(err != nil, s.mute); werr != nil {
 		return werr
 	}
 	switch {
 	case more:
 		fmt.Fprintf(l.err, "spool: there are more than these %d: --limit 0 lists all\n", n)
+		return s.verdict()
 	case err != nil:
 		return leftError{fmt.Sprintf("interrupted, there may be more than these %d", n)}
 	}
-	return nil
+	return s.verdict()
 }
 
 func (l lister) sink() jobSink {

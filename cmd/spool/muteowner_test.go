@@ -29,8 +29,12 @@ func TestOwnersThatDoNotAnswer(t *testing.T) {
 		code   int
 		stdout string
 	}{
-		{"ls --json", exitOK, "loud-1"},
-		{"dead ls", exitOK, "no dead letters"},
+		{"ls --json", exitLeft, `"left_out": ["owner `},
+		{"dead ls", exitLeft, "no dead letters"},
+		{"ls --limit 1", exitLeft, "loud-0"},
+		{"drain --dry-run --json", exitLeft, `"left_out": [
+    "owner `},
+		{"guard", exitLeft, "no journal"},
 		{"show loud-0", exitOK, "loud-0"},
 		{"show mute-0", exitError, ""},
 		{"rm loud-0 --yes", exitOK, "1 pending job of queue q removed"},
@@ -43,6 +47,13 @@ func TestOwnersThatDoNotAnswer(t *testing.T) {
 		if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, "does not answer, its jobs are left out") {
 			t.Errorf("%s: %d\n%s%s", c.line, code, stdout, stderr)
 		}
+	}
+	if code, stdout, stderr := spoolCommand(t.Context(), "status", "--dir", dir); code != exitOK || !strings.Contains(stdout, "at least 0 pending jobs") {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+	if code, stdout, stderr := spoolCommand(t.Context(), "status", "--json", "--dir", dir); code != exitOK || !strings.Contains(stdout, `"left_out": [
+    "owner `) {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
 	}
 	if st := mute.Stats(); st.Pending != 1 {
 		t.Errorf("%+v", st)
@@ -128,7 +139,7 @@ func TestSegmentThatCannotBeRead(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, owners[0].Name, "00000000000000000099.seg"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for line, want := range map[string]int{"ls": exitOK, "rm --all --dry-run": exitLeft} {
+	for line, want := range map[string]int{"ls": exitLeft, "rm --all --dry-run": exitLeft} {
 		code, stdout, stderr := spoolCommand(t.Context(), append(strings.Fields(line), "--dir", dir)...)
 		if code != want || stdout == "" || !strings.Contains(stderr, "a segment cannot be read, its jobs are left out: "+owners[0].Name) {
 			t.Errorf("%s: %d\n%s%s", line, code, stdout, stderr)

@@ -47,14 +47,18 @@ func (d *drainer) rehearse(ctx context.Context, dir string, opt asynq.RedisConnO
 		}
 	}
 	ds.complain(d.err)
-	plan.Kinds = plan.sum.list()
-	return plan.show(d)
+	plan.Kinds, plan.LeftOut = plan.sum.list(), append([]string{}, ds.mute...)
+	if err = plan.show(d); err == nil && len(ds.mute) > 0 {
+		err = errNotAll
+	}
+	return err
 }
 
 // rehearsal is what a drain would send.
 type rehearsal struct {
-	Jobs  int          `json:"jobs"`
-	Kinds []queue.Kind `json:"kinds"`
+	Jobs    int          `json:"jobs"`
+	Kinds   []queue.Kind `json:"kinds"`
+	LeftOut []string     `json:"left_out"` // why there may be more
 
 	sum kindSum
 }

@@ -65,7 +65,7 @@ type status struct {
 	DeadLetters  int   `json:"dead_letters"`
 
 	Quarantine []spool.Quarantined `json:"quarantine"` // damaged files that were set aside
-	Complaints []string            `json:"complaints,omitempty"`
+	LeftOut    []string            `json:"left_out"`   // why there may be more
 }
 
 type redisStatus struct {
@@ -110,7 +110,7 @@ func look(ctx context.Context, dir string, opt asynq.RedisConnOpt) (status, erro
 	if err != nil {
 		return status{}, err
 	}
-	st := status{Dir: dir, Owners: []ownerStatus{}, Kinds: []queue.Kind{}, Processes: []queue.Status{}, Quarantine: []spool.Quarantined{}}
+	st := status{Dir: dir, Owners: []ownerStatus{}, Kinds: []queue.Kind{}, Processes: []queue.Status{}, Quarantine: []spool.Quarantined{}, LeftOut: []string{}}
 	if st.Paused, err = spool.Paused(dir); err != nil {
 		return status{}, err
 	}
@@ -120,7 +120,7 @@ func look(ctx context.Context, dir string, opt asynq.RedisConnOpt) (status, erro
 			st.Processes = append(st.Processes, p)
 		}
 	}
-	st.Complaints = mute
+	st.LeftOut = append(st.LeftOut, mute...)
 	if opt != nil {
 		if st.Redis, err = probe(ctx, opt); err != nil {
 			return status{}, err

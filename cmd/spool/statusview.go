@@ -80,10 +80,12 @@ func (s *status) print(out io.Writer, now time.Time) error {
 			fmt.Fprintf(out, "%s: %s (kept, not replayed)\n", o.Name, bad)
 		}
 	}
-	for _, c := range s.Complaints {
-		fmt.Fprintln(out, c)
+	atLeast := ""
+	for _, why := range s.LeftOut {
+		fmt.Fprintln(out, why)
+		atLeast = "at least "
 	}
-	fmt.Fprintf(out, "%s (%s) and %s\n", plural(s.Pending, "pending job"), humanize.IBytes(uint64(s.PendingBytes)), plural(s.DeadLetters, "dead letter"))
+	fmt.Fprintf(out, "%s%s (%s) and %s\n", atLeast, plural(s.Pending, "pending job"), humanize.IBytes(uint64(s.PendingBytes)), plural(s.DeadLetters, "dead letter"))
 	return nil
 }
 

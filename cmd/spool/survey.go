@@ -8,6 +8,8 @@ import (
 	"github.com/jobspool/jobspool/queue"
 )
 
+var errNotAll = leftError{"jobs may have been left out: not every owner could be asked"}
+
 // survey is one command's way over all desks. It says once what they do not cover.
 type survey struct {
 	*desks
@@ -33,6 +35,14 @@ func (s *survey) complain() {
 
 // partial reports whether something is not covered.
 func (s *survey) partial() bool { return len(s.mute) > 0 }
+
+// verdict is how a command ends that has done what it can.
+func (s *survey) verdict() error {
+	if s.partial() {
+		return errNotAll
+	}
+	return nil
+}
 
 // failed notes that a desk did not do its work; the others go on.
 func (s *survey) failed(err error) {
