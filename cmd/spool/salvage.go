@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -37,7 +37,10 @@ Nothing is changed by that. With --into-spool, those jobs that are not in the
 spool become dead letters in it, marked as in doubt: most of them have been sent
 since. 'spool dead ls' shows them, 'spool dead retry' sends the ones you choose.
 Settled ones are left out unless --settled is given, too. The files stay in
-quarantine until you remove them.`,
+quarantine until you remove them.
+
+Exit code 4 means that one of several files could not be read, or brought back: that
+is said, and the others are done all the same.`,
 		Example: `  spool salvage --dir /var/lib/myservice/spool
   spool salvage --dir /var/lib/myservice/spool --into-spool 20261123T202838.123-1a2b3c4d.0000000000000001.1.seg`,
 		Args: cobra.MaximumNArgs(1),
@@ -76,6 +79,8 @@ type remains struct {
 type salvage struct {
 	Jobs []remains     `json:"jobs"`
 	Into []spool.Taken `json:"into"` // the shares with the new dead letters
+
+	Failed []string `json:"failed"` // files of which not all could be done, and why
 }
 
 func (s *salvager) run(ctx context.Context, args []string) error {
@@ -101,29 +106,62 @@ func (s *salvager) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	doc := salvage{Jobs: []remains{}, Into: []spool.Taken{}}
+	doc := salvage{Jobs: []remains{}, Into: []spool.Taken{}, Failed: []string{}}
+	some, err := s.list(ctx, files, &doc)
+	if err == nil && s.into {
+		err = s.intoSpool(ctx, dir, some, &doc)
+	}
+	if err != nil && len(doc.Into) == 0 {
+		return err
+	}
+	return errors.Join(err, s.end(doc, len(files)))
+}
+
+// list reads what there is of files, and returns those that have jobs.
+func (s *salvager) list(ctx context.Context, files []string, doc *salvage) (some []string, err error) {
 	for _, f := range files {
+		before := len(doc.Jobs)
 		_, err := spool.ReadRemains(f, func(r spool.Remains) error {
 			j := queue.JobOf(r.Record, false)
 			doc.Jobs = append(doc.Jobs, remains{filepath.Base(f), j.ID, j.Queue, j.Type, j.At, r.State})
 			return ctx.Err()
 		})
-		if ctx.Err() != nil {
-			return errors.New("interrupted")
+		switch {
+		case ctx.Err() != nil:
+			return nil, errors.New("interrupted")
+		case err != nil && len(files) == 1:
+			return nil, err
+		case err != nil:
+			s.failed(doc, f, err)
 		}
-		if err != nil {
-			return err
+		if len(doc.Jobs) > before {
+			some = append(some, f)
 		}
 	}
-	if s.into {
-		if doc.Into, err = s.intoSpool(ctx, dir, files); err != nil {
-			return err
-		}
+	return some, nil
+}
+
+// failed notes that not all of a file could be done. The others go on.
+func (s *salvager) failed(doc *salvage, file string, err error) {
+	text := err.Error()
+	if name := filepath.Base(file); !strings.Contains(text, name) {
+		text = name + ": " + text
 	}
+	fmt.Fprintln(s.err, "spool: "+text)
+	doc.Failed = append(doc.Failed, text)
+}
+
+// end prints what was done, and returns how the command ends.
+func (s *salvager) end(doc salvage, files int) (err error) {
 	if s.flags.json {
-		return printJSON(s.out, doc)
+		err = printJSON(s.out, doc)
+	} else {
+		err = s.print(doc, files)
 	}
-	return s.print(doc, len(files))
+	if err == nil && len(doc.Failed) > 0 {
+		err = damageError{fmt.Sprintf("of %d of %s not all could be done", len(doc.Failed), plural(files, "file"))}
+	}
+	return err
 }
 
 // filesToSalvage returns the paths of the file that is named, or of all in quarantine.
@@ -153,7 +191,7 @@ func (s *salvager) print(doc salvage, files int) error {
 		w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "ID\tQUEUE\tTYPE\tAT\tSTATE")
 		for _, j := range doc.Jobs {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", j.ID, j.Queue, j.Type, j.At.Format(time.RFC3339), j.State)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", printable(j.ID), printable(j.Queue), printable(j.Type), j.At.Format(time.RFC3339), j.State)
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -168,100 +206,4 @@ func (s *salvager) print(doc salvage, files int) error {
 		_, err = fmt.Fprintf(s.out, "%s in the spool now; 'spool dead retry' sends them\n", plural(n, "new dead letter"))
 	}
 	return err
-}
-
-// intoSpool makes dead letters of what the spool does not hold.
-func (s *salvager) intoSpool(ctx context.Context, dir string, files []string) (shares []spool.Taken, err error) {
-	ds, err := s.flags.openDesks(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, ds.close()) }()
-	if len(ds.mute) > 0 {
-		ds.complain(s.err)
-		return nil, errors.New("nobody can tell which jobs the spool holds: not all owners answer; nothing was changed")
-	}
-	known, err := knownJobs(ctx, ds)
-	for _, f := range files {
-		if err == nil {
-			var more []spool.Taken
-			more, err = s.bury(ctx, dir, f, known)
-			shares = append(shares, more...)
-		}
-	}
-	return shares, err
-}
-
-// knownJobs returns all jobs that the desks hold.
-func knownJobs(ctx context.Context, ds *desks) (map[digest]bool, error) {
-	known := map[digest]bool{}
-	for _, d := range ds.all {
-		for _, dead := range []bool{false, true} {
-			if err := d.jobs(ctx, queue.Filter{Dead: dead}, false, func(j queue.Job) error {
-				known[jobDigest(j)] = true
-				return ctx.Err()
-			}); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return known, nil
-}
-
-// bury makes dead letters of what a file has and is not known, and makes it known.
-func (s *salvager) bury(ctx context.Context, dir, file string, known map[digest]bool) (shares []spool.Taken, err error) {
-	target, err := s.targetOf(dir, file)
-	if err != nil {
-		return nil, err
-	}
-	im, err := spool.NewImport(spool.Options{
-		Dir: dir, Target: target, MaxBytes: -1, MaxRecordBytes: -1, Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, im.Discard()) }()
-	c := chunks{append: im.Append}
-	_, err = spool.ReadRemains(file, func(r spool.Remains) error {
-		j := queue.JobOf(r.Record, true)
-		id := jobDigest(j)
-		if known[id] || r.State == spool.RemainsSettled && !s.settled {
-			return ctx.Err()
-		}
-		known[id] = true
-		record := r.Record
-		j.InDoubt = true
-		if again, err := j.Record(); err == nil { // else of a newer version: as it is
-			record = again
-		}
-		return errors.Join(ctx.Err(), c.add(record))
-	})
-	if err == nil {
-		err = c.flush()
-	}
-	if err == nil {
-		err = im.Bury("salvaged from " + filepath.Base(file) + "; it may have been sent")
-	}
-	if err != nil {
-		return nil, err
-	}
-	return im.Commit(context.WithoutCancel(ctx))
-}
-
-// targetOf returns where the jobs of a file are meant to go.
-func (s *salvager) targetOf(dir, file string) (string, error) {
-	from, err := spool.ReadRemains(file, func(spool.Remains) error { return nil })
-	if err != nil || from.Target != "" {
-		return from.Target, err
-	}
-	set, err := spool.Quarantine(dir)
-	for _, q := range set {
-		if q.File == filepath.Base(file) && q.Target != "" {
-			return q.Target, nil
-		}
-	}
-	if err == nil && s.target == "" {
-		err = usageError{filepath.Base(file) + " does not tell where its jobs are meant to go: give --target, as 'spool status' shows it"}
-	}
-	return s.target, err
 }

@@ -171,3 +171,31 @@ func TestSalvageRefuses(t *testing.T) {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
 	}
 }
+
+// TestSalvageGoesOn where one of the files cannot be identified: the others are brought back,
+// and what was done is said.
+func TestSalvageGoesOn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := quarantined(t, dir)
+	removeAllJobs(t, dir)
+	b, err := os.ReadFile(filepath.Join(dir, "quarantine", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range []string{".0.seg", ".2.seg"} {
+		name := strings.TrimSuffix(file, ".1.seg") + end
+		nameless := strings.ReplaceAll(string(b), "redis://127.0.0.1:1/0", "REDIS://127.0.0.1:1/0")
+		if err := os.WriteFile(filepath.Join(dir, "quarantine", name), []byte(nameless), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var doc salvage
+	code, stdout, stderr := spoolCommand(t.Context(), "salvage", "--into-spool", "--json", "--dir", dir)
+	if err := json.Unmarshal([]byte(stdout), &doc); err != nil || code != exitDamage || len(doc.Jobs) != 9 || len(doc.Failed) != 2 || len(doc.Into) != 1 || doc.Into[0].DeadLetters != 3 {
+		t.Errorf("%d, %v\n%s%s", code, err, stdout, stderr)
+	}
+	if !strings.Contains(stderr, "give --target") {
+		t.Error(stderr)
+	}
+}
