@@ -119,19 +119,25 @@ func (ds *desks) complain(w io.Writer) {
 func liveDesks(ctx context.Context, dir string, owners []spool.OwnerInfo) (live []*desk, mute []string) {
 	held := map[string]bool{} // owners that some process answers for
 	why := map[string]string{}
-	for _, o := range owners {
-		if !o.Alive {
-			continue
+	asked := make([]*desk, len(owners))
+	statuses, errs := make([]queue.Status, len(owners)), make([]error, len(owners))
+	eachOf(len(owners), func(i int) {
+		if owners[i].Alive {
+			asked[i] = newLiveDesk(dir, owners[i])
+			statuses[i], errs[i] = asked[i].status(ctx)
 		}
-		d := newLiveDesk(dir, o)
-		st, err := d.status(ctx)
-		if err != nil {
-			why[o.Name] = strings.TrimPrefix(err.Error(), d.name+": ")
+	})
+	for i, d := range asked {
+		switch {
+		case d == nil:
+			continue
+		case errs[i] != nil:
+			why[owners[i].Name] = strings.TrimPrefix(errs[i].Error(), d.name+": ")
 			continue
 		}
 		live = append(live, d)
-		mute = append(mute, unreadable(st)...)
-		for _, sh := range st.Shares {
+		mute = append(mute, unreadable(statuses[i])...)
+		for _, sh := range statuses[i].Shares {
 			held[sh.Owner] = true
 		}
 	}

@@ -122,29 +122,33 @@ func (d *drainer) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.dryRun {
-		return d.rehearse(ctx, dir, opt)
-	}
 	bounded := ctx
 	if d.timeout > 0 {
 		var cancel context.CancelFunc
 		bounded, cancel = context.WithTimeout(ctx, d.timeout)
 		defer cancel()
 	}
+	if d.dryRun {
+		return d.rehearse(bounded, dir, opt)
+	}
 	before, err := d.ready(ctx, bounded, dir, opt)
 	if err != nil {
 		return err
 	}
-	own, err := d.sender(dir, opt, before) //nolint:contextcheck // New waits for nothing
-	if err != nil {
-		return err
+	var own *queue.Producer
+	if bounded.Err() == nil {
+		if own, err = d.sender(dir, opt, before); err != nil { //nolint:contextcheck // New waits for nothing
+			return err
+		}
 	}
 	result := drained{Left: []string{}, Why: []string{}}
 	if before.Redis != nil {
 		result.Target = before.Redis.Target
 	}
 	drainErr := d.drain(bounded, dir, own, &result)
-	after, err := look(context.WithoutCancel(ctx), dir, nil)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.lastLook(bounded))
+	defer cancel()
+	after, err := look(last, dir, nil)
 	if err != nil {
 		return err
 	}
@@ -157,6 +161,15 @@ func (d *drainer) run(ctx context.Context) error {
 		return err
 	}
 	return verdict(bounded, result, drainErr)
+}
+
+// lastLook is how long to wait at the end for processes to say what they hold: not for long
+// if there is no time left.
+func (d *drainer) lastLook(bounded context.Context) time.Duration {
+	if bounded.Err() != nil {
+		return 2 * time.Second
+	}
+	return socketTimeout
 }
 
 // place returns the directory, and the Redis to send to: nil where none was named.
@@ -190,7 +203,7 @@ func (d *drainer) place() (dir string, opt asynq.RedisConnOpt, err error) {
 // ready looks at spool and Redis, and returns when jobs can be sent. Waiting is bounded.
 func (d *drainer) ready(ctx, bounded context.Context, dir string, opt asynq.RedisConnOpt) (st status, err error) {
 	for told := ""; ; {
-		st, err = look(ctx, dir, opt)
+		st, err = look(bounded, dir, opt)
 		switch {
 		case ctx.Err() != nil:
 			return st, ended(ctx)
@@ -203,6 +216,9 @@ func (d *drainer) ready(ctx, bounded context.Context, dir string, opt asynq.Redi
 				st.Paused.Since.Local().Format(time.DateTime), st.Paused.By, inParentheses(st.Paused.Why))
 		case opt == nil && d.sendsItself(st):
 			return st, usageError{"no Redis named for what dead owners left: give --redis or set REDIS_URL"}
+		}
+		if bounded.Err() != nil {
+			return st, nil //nolint:nilerr // what is left is said before the end
 		}
 		trouble := ""
 		if d.sendsItself(st) && !st.Redis.Writable {

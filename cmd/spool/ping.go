@@ -114,7 +114,8 @@ func (p pinger) check(flags common) (asynq.RedisConnOpt, error) {
 	return opt, err
 }
 
-// ping tries until Redis takes a write, once if it is not to wait.
+// ping tries until Redis takes a write. If it is not to wait it tries again only where no
+// answer came: a try ends after probeTimeout, and --timeout may be longer.
 func (p pinger) ping(ctx context.Context, opt asynq.RedisConnOpt) (pinged, error) {
 	told := map[string]bool{}
 	result := pinged{}
@@ -124,8 +125,12 @@ func (p pinger) ping(ctx context.Context, opt asynq.RedisConnOpt) (pinged, error
 			return result, err
 		}
 		result.saw(st, ctx.Err() != nil)
-		if st.Writable || !p.wait || ctx.Err() != nil {
+		if st.Writable || !p.wait && !st.silent || ctx.Err() != nil {
 			return result, nil //nolint:nilerr // that it is over is in the result
+		}
+		if !p.wait {
+			sleepFor(ctx, firstPause)
+			continue
 		}
 		if text := withoutLocalPort(st.Error); !told[text] {
 			told[text] = true

@@ -13,6 +13,11 @@ import (
 
 // rehearse counts what a drain would send.
 func (d *drainer) rehearse(ctx context.Context, dir string, opt asynq.RedisConnOpt) (err error) {
+	defer func() {
+		if ctx.Err() != nil {
+			err = ended(ctx)
+		}
+	}()
 	st, err := look(ctx, dir, opt)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"time"
 
@@ -73,6 +74,8 @@ type redisStatus struct {
 	Writable  bool    `json:"writable"`
 	Error     string  `json:"error,omitempty"`
 	LatencyMS float64 `json:"latency_ms"`
+
+	silent bool // no answer came in time
 }
 
 // The states of an owner.
@@ -156,6 +159,8 @@ func probe(ctx context.Context, opt asynq.RedisConnOpt) (*redisStatus, error) {
 	st := &redisStatus{Target: target, Writable: err == nil, LatencyMS: float64(time.Since(start).Microseconds()) / 1000}
 	if err != nil {
 		st.Error = err.Error()
+		var neterr net.Error
+		st.silent = errors.Is(err, context.DeadlineExceeded) || errors.As(err, &neterr) && neterr.Timeout()
 	}
 	return st, nil
 }
