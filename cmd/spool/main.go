@@ -49,10 +49,11 @@ func runOn(ctx context.Context, args []string, stdin io.Reader, stdout, stderr i
 	case err == nil:
 		return exitOK
 	case !*started: // cobra refused the command line
-		fmt.Fprintf(stderr, "spool: %v\nRun 'spool --help' for usage.\n", err)
+		fmt.Fprintf(stderr, "spool: %s\nRun 'spool --help' for usage.\n", withoutPasswords(err, true))
 		return exitUsage
 	}
-	fmt.Fprintf(stderr, "spool: %s\n", strings.TrimPrefix(err.Error(), "spool: ")) // the package says it, too
+	text := withoutPasswords(err, errors.As(err, new(usageError)))
+	fmt.Fprintf(stderr, "spool: %s\n", strings.TrimPrefix(text, "spool: ")) // the package says it, too
 	switch {
 	case errors.As(err, new(usageError)):
 		return exitUsage

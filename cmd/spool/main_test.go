@@ -293,3 +293,26 @@ func TestNoPasswordIsPrinted(t *testing.T) {
 		}
 	}
 }
+
+// TestNoPasswordOfAWrongCallIsPrinted: a URI in the wrong place is quoted in the error.
+func TestNoPasswordOfAWrongCallIsPrinted(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"ping", "redis://:secret@host"},
+		{"redis://user:secret@host"},
+		{"drain", "--timeout", "redis://:secret@host"},
+		{"drain", "--limit=redis://:secret@host:6379/0"},
+		{"--redis://:secret@host"},
+		{"ping", "-redis://:secret@host"},
+		{"ping", `redis://:se"c ret@secret@host`},
+		{"status", "--dir", "redis://:secret@host"},
+		{"ping", "redis-sentinel://host?master=m&password=secret"},
+		{"show", "--dir", t.TempDir(), "redis://:secret@host"},
+		{"drain", "--dir", t.TempDir(), "--to", "redis://host", "--from", "redis://:secret@host"},
+	} {
+		code, stdout, stderr := spoolCommand(t.Context(), args...)
+		if code == exitOK || strings.Contains(stdout+stderr, "secret") || strings.Contains(stderr, "ret@") || stderr == "" {
+			t.Errorf("%q: %d, %q, %q", args, code, stdout, stderr)
+		}
+	}
+}
