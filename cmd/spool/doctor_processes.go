@@ -54,7 +54,7 @@ func judgePause(p *spool.Pause, now time.Time) finding {
 	if p == nil {
 		return passed("pause", "replay is not paused")
 	}
-	return warned("pause", fmt.Sprintf("replay is paused for %s by %s%s", age(now, p.Since), p.By, inParentheses(p.Why)), "spool resume, once its reason is gone")
+	return warned("pause", fmt.Sprintf("replay is paused for %s by %s%s", age(now, p.Since), printable(p.By), inParentheses(printable(p.Why))), "spool resume, once its reason is gone")
 }
 
 func judgeMute(p processes) finding {
@@ -73,7 +73,7 @@ func judgeProcess(p queue.Status, now time.Time) []finding {
 			"bring Redis back; see the other areas, and spool help outage"))
 	}
 	for _, q := range st.Queues {
-		out = append(out, failed(name, fmt.Sprintf("an outage of queue %s for %s: %s", q.Queue, age(now, q.Since), q.Cause), "see what its keys are, and the user's rights to them"))
+		out = append(out, failed(name, fmt.Sprintf("an outage of queue %s for %s: %s", printable(q.Queue), age(now, q.Since), q.Cause), "see what its keys are, and the user's rights to them"))
 	}
 	switch {
 	case st.SpoolStalled:

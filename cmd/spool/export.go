@@ -107,7 +107,7 @@ func (e *exporter) write(ctx context.Context, ds *desks, to io.Writer) error {
 		err := d.jobs(ctx, e.pick.filter(nil, e.dead), true, func(j queue.Job) error {
 			if j.Unreadable != "" {
 				e.unreadable++
-				fmt.Fprintf(e.err, "spool: %s: job %s: %s\n", d.name, j.ID, j.Unreadable)
+				fmt.Fprintf(e.err, "spool: %s: job %s: %s\n", d.name, printable(j.ID), printable(j.Unreadable))
 				return ctx.Err()
 			}
 			e.exported++

@@ -312,3 +312,36 @@ func TestInDoubt(t *testing.T) {
 	}
 	wantIDs(t, "sure-0", "ls", "--dir", dir)
 }
+
+// TestNamesCannotChangeTheTerminal: a queue, a type or an id may be anything.
+func TestNamesCannotChangeTheTerminal(t *testing.T) {
+	t.Parallel()
+	const escape = "\x1b[2J"
+	dir := t.TempDir()
+	p := newSpooler(t, dir, away)
+	spoolJobs(t, p, escape+"id", escape+"queue", escape+"type", 1)
+	for _, dead := range []bool{false, true} {
+		if dead {
+			closeProducer(t, p)
+		}
+		for _, line := range []string{"status", "ls", "drain --dry-run", "rm --all --dry-run", "salvage " + firstSegment(t, dir, dead)} {
+			_, stdout, stderr := spoolCommand(t.Context(), append(strings.Fields(line), "--dir", dir)...)
+			if strings.Contains(stdout+stderr, escape) || !strings.Contains(stdout, "queue") && strings.Fields(line)[0] != "salvage" {
+				t.Errorf("%s: %q%q", line, stdout, stderr)
+			}
+		}
+	}
+}
+
+// firstSegment returns the path of a segment that is not in use.
+func firstSegment(t *testing.T, dir string, dead bool) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*.seg"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	if !dead {
+		return ""
+	}
+	return files[0]
+}

@@ -74,7 +74,7 @@ func (r *rehearsal) show(d *drainer) error {
 	}
 	fmt.Fprintf(d.out, "%s would be sent\n", plural(r.Jobs, "job"))
 	for _, k := range r.Kinds {
-		fmt.Fprintf(d.out, "  queue %s, type %s: %s, the oldest %s old\n", k.Queue, k.Type, count(int64(k.Pending)), age(time.Now(), k.Oldest))
+		fmt.Fprintf(d.out, "  queue %s, type %s: %s, the oldest %s old\n", printable(k.Queue), printable(k.Type), count(int64(k.Pending)), age(time.Now(), k.Oldest))
 	}
 	if d.pick.tooOld.Load() {
 		fmt.Fprintf(d.out, "jobs older than %v are not counted: --max-age 0 sends them, too\n", d.pick.maxAge)

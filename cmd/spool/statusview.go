@@ -60,7 +60,7 @@ func (s *status) show(out io.Writer, asJSON bool) error {
 func (s *status) print(out io.Writer, now time.Time) error {
 	s.printRedis(out)
 	if p := s.Paused; p != nil {
-		fmt.Fprintf(out, "replay is PAUSED for %s by %s%s; 'spool resume' ends that\n", age(now, p.Since), p.By, inParentheses(p.Why))
+		fmt.Fprintf(out, "replay is PAUSED for %s by %s%s; 'spool resume' ends that\n", age(now, p.Since), printable(p.By), inParentheses(printable(p.Why)))
 	}
 	for _, p := range s.Processes {
 		printProcess(out, p, now)
@@ -112,7 +112,7 @@ func printProcess(out io.Writer, p queue.Status, now time.Time) {
 		fmt.Fprintln(out, "up, jobs go to Redis")
 	}
 	for _, q := range st.Queues {
-		fmt.Fprintf(out, "  queue %s for %s: %s\n", q.Queue, age(now, q.Since), q.Cause)
+		fmt.Fprintf(out, "  queue %s for %s: %s\n", printable(q.Queue), age(now, q.Since), q.Cause)
 	}
 	fmt.Fprintf(out, "  accepted %s: %s sent, %s spooled (%s in doubt)\n", count(st.Accepted), count(st.Sent), count(st.Spooled), count(st.InDoubt))
 	if st.ReplayRate > 0 {
@@ -166,7 +166,7 @@ func (s *status) printTables(out io.Writer, now time.Time) error {
 	if len(s.Kinds) > 0 {
 		fmt.Fprintln(w, "QUEUE\tTYPE\tPENDING\tBYTES\tOLDEST")
 		for _, k := range s.Kinds[:min(len(s.Kinds), maxKinds)] {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", cmp.Or(k.Queue, "(others)"), cmp.Or(k.Type, "(others)"), count(int64(k.Pending)),
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", cmp.Or(printable(k.Queue), "(others)"), cmp.Or(printable(k.Type), "(others)"), count(int64(k.Pending)),
 				humanize.IBytes(uint64(k.Bytes)), age(now, k.Oldest))
 		}
 		if more := len(s.Kinds) - maxKinds; more > 0 {
@@ -188,7 +188,7 @@ func (o ownerStatus) row(now time.Time) string {
 	if o.HeldBy != 0 {
 		state += fmt.Sprintf(" by %d", o.HeldBy)
 	}
-	return fmt.Sprintf("%s\t%s\t%d on %s\t%s\t%s\t%s\t%s\t%s\t%s", o.Name, state, o.PID, o.Host, o.Target,
+	return fmt.Sprintf("%s\t%s\t%d on %s\t%s\t%s\t%s\t%s\t%s\t%s", o.Name, state, o.PID, printable(o.Host), printable(o.Target),
 		pending, size, oldest, dead, humanize.IBytes(uint64(o.FileBytes)))
 }
 
