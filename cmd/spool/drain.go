@@ -153,7 +153,7 @@ func (d *drainer) run(ctx context.Context) error {
 		return err
 	}
 	after.judge(before.Redis)
-	result.Left = after.left()
+	result.Left = after.left(d.notAsked())
 	if d.pick.tooOld.Load() {
 		result.Left = append(result.Left, fmt.Sprintf("jobs older than %v were not sent: --max-age 0 sends them, too", d.pick.maxAge))
 	}

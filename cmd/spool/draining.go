@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/hibiken/asynq"
@@ -52,7 +53,7 @@ func (d *drainer) drain(ctx context.Context, dir string, own *queue.Producer, re
 // askLiving finds the living processes that are to be asked.
 func (d *drainer) askLiving(ctx context.Context, dir string, run *draining) error {
 	owners, err := inspect(dir)
-	if err != nil || d.picky() {
+	if err != nil || d.notAsked() != "" {
 		return err
 	}
 	live, _ := liveDesks(ctx, dir, owners)
@@ -66,10 +67,29 @@ func (d *drainer) askLiving(ctx context.Context, dir string, run *draining) erro
 	return nil
 }
 
-// picky reports whether only some jobs are to be sent, or in another way than their process
-// would.
-func (d *drainer) picky() bool {
-	return d.to != "" || d.rate > 0 || d.pick.limit > 0 || d.pick.queue != "" || d.pick.typename != ""
+// notAsked says why living processes are not asked to send: only some jobs are to be sent, or
+// in another way than theirs. Empty: they are asked.
+func (d *drainer) notAsked() string {
+	var flags []string
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"--to", d.to != ""}, {"--queue", d.pick.queue != ""}, {"--type", d.pick.typename != ""},
+		{"--limit", d.pick.limit > 0}, {"--rate", d.rate > 0},
+	} {
+		if f.given {
+			flags = append(flags, f.name)
+		}
+	}
+	switch n := len(flags); n {
+	case 0:
+		return ""
+	case 1:
+		return "not asked to send, because of " + flags[0]
+	default:
+		return "not asked to send, because of " + strings.Join(flags[:n-1], ", ") + " and " + flags[n-1]
+	}
 }
 
 // sender returns the Producer that sends what dead owners left, nil if there is none.

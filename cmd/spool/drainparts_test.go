@@ -174,3 +174,21 @@ func TestDrainToAnotherRedisFromOneOfSeveral(t *testing.T) {
 		t.Errorf("%d: %s", code, stderr)
 	}
 }
+
+// TestDrainSaysWhyItDoesNotAskLivingOwners: they send all that they have, or nothing.
+func TestDrainSaysWhyItDoesNotAskLivingOwners(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	living(t, dir, away, 10, queue.Config{})
+	for flags, want := range map[string]string{
+		"--queue high":                       "not asked to send, because of --queue",
+		"--type t --limit 3 --rate 5":        "not asked to send, because of --type, --limit and --rate",
+		"--to redis://127.0.0.1:2 --json":    "not asked to send, because of --to",
+		"--to redis://127.0.0.1:2 --dry-run": "not asked to send, because of --to",
+	} {
+		code, stdout, stderr := spoolCommand(t.Context(), append([]string{"drain", "--dir", dir}, strings.Fields(flags)...)...)
+		if code != exitLeft && !strings.Contains(flags, "--dry-run") || !strings.Contains(stdout+stderr, want) {
+			t.Errorf("%s: %d\n%s%s", flags, code, stdout, stderr)
+		}
+	}
+}

@@ -17,8 +17,12 @@ func (s *status) judge(r *redisStatus) {
 	}
 }
 
-// left says in words what is still in the spool.
-func (s *status) left() []string {
+// left says in words what is still in the spool, and why living owners were not asked to send
+// it, if they were not.
+func (s *status) left(notAsked string) []string {
+	if notAsked != "" {
+		notAsked = "; it was " + notAsked
+	}
 	left := []string{}
 	for _, o := range s.Owners {
 		who := fmt.Sprintf("owner %s (pid %d on %s)", o.Name, o.PID, o.Host)
@@ -27,7 +31,7 @@ func (s *status) left() []string {
 			left = append(left, who+" is in use by a process that does not answer, and holds jobs")
 		case o.Pending == nil || *o.Pending == 0:
 		case o.State == stateAlive || o.State == stateHeld:
-			left = append(left, fmt.Sprintf("%s is alive and replays itself: %s%s", who, plural(*o.Pending, "job"), s.outageOf(o)))
+			left = append(left, fmt.Sprintf("%s is alive and replays itself: %s%s%s", who, plural(*o.Pending, "job"), s.outageOf(o), notAsked))
 		case o.Target == "":
 			left = append(left, fmt.Sprintf("%s: %s not sent, since nobody can tell where to: its identity cannot be read", who, plural(*o.Pending, "job")))
 		case o.State == stateForeign:

@@ -36,7 +36,8 @@ func (d *drainer) rehearse(ctx context.Context, dir string, opt asynq.RedisConnO
 	defer func() { err = errors.Join(err, ds.close()) }()
 	plan := rehearsal{sum: kindSum{}}
 	for _, desk := range ds.all {
-		if desk.live && d.picky() {
+		if why := d.notAsked(); desk.live && why != "" {
+			fmt.Fprintf(d.err, "spool: %s is %s: its jobs are not counted\n", desk.name, why)
 			continue
 		}
 		err := desk.jobs(ctx, queue.Filter{}, false, func(j queue.Job) error {
