@@ -110,7 +110,7 @@ func (c changer) confirmed(ctx context.Context, sel *selection) (bool, error) {
 // change does it if that is sure, and says what was done.
 func (c changer) change(ctx context.Context, s *survey, sel *selection, sure bool) error {
 	r := changed{Matched: sel.jobs, InDoubt: sel.inDoubt, DryRun: c.dryRun, Unknown: sel.missing()}
-	n := 0
+	n, complaints := 0, len(s.mute)
 	var interrupted error
 	if sure && !c.dryRun && sel.jobs > 0 {
 		n, interrupted = s.change(ctx, string(c.what), sel.filter)
@@ -129,6 +129,8 @@ func (c changer) change(ctx context.Context, s *survey, sel *selection, sure boo
 	switch {
 	case interrupted != nil:
 		return leftError{"interrupted, the others are as they were"}
+	case len(sel.filter.IDs) > 0 && len(s.mute) > complaints:
+		return leftError{"not all was done: an owner did not answer any more"}
 	case !sure || n == sel.jobs || len(sel.filter.IDs) == 0:
 		return c.verdict(r, sel)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -214,3 +215,25 @@ func TestRmRemovesNoMoreThanWasCounted(t *testing.T) {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestRmOfAnOwnerThatFailsInBetween: its jobs were not gone.
+func TestRmOfAnOwnerThatFailsInBetween(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := newSpooler(t, dir, away)
+	spoolJobs(t, p, "job", "q", "t", 2)
+	flags := common{dir: dir}
+	s, err := flags.openSurvey(t.Context(), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := changer{what: removing, out: io.Discard}
+	sel, err := c.count(t.Context(), s, []string{"job-0"})
+	if err != nil || sel.jobs != 1 {
+		t.Fatal(sel, err)
+	}
+	s.all[0].client.Transport = roundTripper(func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF })
+	if err := c.change(t.Context(), s, sel, true); !errors.As(err, new(leftError)) || !strings.Contains(err.Error(), "did not answer") {
+		t.Error(err)
+	}
+}
