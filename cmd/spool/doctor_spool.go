@@ -54,7 +54,7 @@ func judgeSpool(f spoolFacts, target string) []finding {
 			todo = "see to the disk, or to the server of a network file system"
 		}
 		return append([]finding{failed("directory", f.dir+": "+f.err.Error(), todo)},
-			notMadeOf(f.err, "user", "mode", "filesystem", "free space", "pause", "processes", "owners", "orphans", "foreign", "dead letters", "segments", "quarantine")...)
+			notMadeOf(f.err, "user", "mode", "filesystem", "free space", "pause", "processes", "guard", "owners", "orphans", "foreign", "dead letters", "segments", "quarantine")...)
 	}
 	out := []finding{
 		passed("directory", f.dir), judgeUser(f.users, os.Geteuid()), judgeMode(f.info, f.users, runtime.GOOS), judgeFilesystem(f.info, runtime.GOOS),
@@ -65,9 +65,10 @@ func judgeSpool(f spoolFacts, target string) []finding {
 		out = append(out, failed("owners", err.Error(), "name the SpoolDir of the service in --dir"))
 		return append(out, notMadeOf(err, "orphans", "foreign", "dead letters", "segments", "quarantine")...)
 	case err != nil:
-		return append(out, notMadeOf(err, "pause", "processes", "owners", "orphans", "foreign", "dead letters", "segments", "quarantine")...)
+		return append(out, notMadeOf(err, "pause", "processes", "guard", "owners", "orphans", "foreign", "dead letters", "segments", "quarantine")...)
 	}
 	out = append(out, judgeProcesses(f.processes, time.Now())...)
+	out = append(out, judgeGuard(f.processes.statuses, f.info))
 	return append(out, judgeOwners(f, target)...)
 }
 

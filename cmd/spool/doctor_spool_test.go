@@ -92,7 +92,7 @@ func TestDoctorOfWrongDirectories(t *testing.T) {
 func TestJudgeSpoolOnADiskThatHangs(t *testing.T) {
 	t.Parallel()
 	found := judgeSpool(spoolFacts{dir: "d", err: errDiskHangs}, "")
-	if len(found) != 13 || found[0].Result != resultFail || !strings.Contains(found[0].Todo, "disk") || found[12].Check != "quarantine" || found[10].Result != resultWarn {
+	if len(found) != 14 || found[0].Result != resultFail || !strings.Contains(found[0].Todo, "disk") || found[13].Check != "quarantine" || found[11].Result != resultWarn {
 		t.Errorf("%+v", found)
 	}
 }
@@ -118,6 +118,9 @@ func TestJudgeDirectory(t *testing.T) {
 		{judgeFreeSpace(spool.DirectoryInfo{FreeBytes: 9 * gib, TotalBytes: 10 * gib, MinFree: 64 << 20}), resultOK, "9.0 GiB of 10 GiB"},
 		{judgeFreeSpace(spool.DirectoryInfo{FreeBytes: gib, TotalBytes: 10 * gib, MinFree: 64 << 20}), resultWarn, "960 MiB for jobs"},
 		{judgeFreeSpace(spool.DirectoryInfo{FreeBytes: 64 << 20, TotalBytes: 10 * gib, MinFree: 64 << 20}), resultFail, "takes no jobs"},
+		{judgeGuard(nil, spool.DirectoryInfo{}), resultOK, "would take up to 256 MiB"},
+		{judgeGuard(guardedProcesses(20, 5000), spool.DirectoryInfo{FreeBytes: gib}), resultOK, "20 jobs (4.9 KiB) in journals of 2 processes"},
+		{judgeGuard(guardedProcesses(20, 5000), spool.DirectoryInfo{FreeBytes: 256 << 20, MinFree: 64 << 20}), resultWarn, "192 MiB"},
 		{judgeDeadLetters(2), resultWarn, "2 jobs"},
 		{judgeQuarantine([]spool.Quarantined{{Salvaged: 3}}, 0), resultWarn, "1 file, unreadable jobs in it: 0"},
 		{judgeQuarantine([]spool.Quarantined{{}, {}}, 4), resultFail, "2 files, unreadable jobs in it: 4"},
@@ -172,4 +175,10 @@ func TestDoctorOfLivingProcesses(t *testing.T) {
 	if n := p.deadLetters(); n != 3 {
 		t.Errorf("%d dead letters", n)
 	}
+}
+
+// guardedProcesses are two with a journal each, that hold so much together, and one without.
+func guardedProcesses(jobs, bytes int64) []queue.Status {
+	with := queue.Stats{Guard: time.Hour, JournalJobs: jobs / 2, JournalBytes: bytes / 2}
+	return []queue.Status{{Stats: with}, {}, {Stats: with}}
 }

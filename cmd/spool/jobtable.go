@@ -76,7 +76,7 @@ func (t *jobTable) head() string {
 }
 
 func (t *jobTable) row(j queue.Job) []string {
-	cells := []string{printable(j.ID), printable(j.Queue), printable(j.Type), t.age(j.At), humanize.IBytes(uint64(j.Bytes))}
+	cells := []string{printable(j.ID), printable(j.Queue), printable(j.Type), age(t.now, j.At), humanize.IBytes(uint64(j.Bytes))}
 	switch {
 	case t.kept:
 		return append(cells, shortOwner(j.Owner))
@@ -87,10 +87,8 @@ func (t *jobTable) row(j queue.Job) []string {
 	if j.Dead == nil {
 		return append(cells, "?", "?")
 	}
-	return append(cells, t.age(j.Dead.Since), printable(j.Dead.Reason))
+	return append(cells, age(t.now, j.Dead.Since), printable(j.Dead.Reason))
 }
-
-func (t *jobTable) age(at time.Time) string { return t.now.Sub(at).Round(time.Second).String() }
 
 // doubt says whether Redis may have the job.
 func doubt(j queue.Job) string {

@@ -9,9 +9,8 @@ func newOutageTopic() *cobra.Command {
 		Short: "What to do when Redis is away: the runbook",
 		Long: `What happens to jobs now
 
-  New jobs      The services write them to their spool on local disk, one fsync
-                each, and Enqueue returns nil: they are safe. Callers do not wait
-                for Redis.
+  New jobs      The services write them to their spool and sync the disk, and
+                Enqueue returns nil: they are safe. Callers do not wait for Redis.
   Queued jobs   What Redis holds is not touched. If Redis loses its memory, it
                 loses them: see "Afterwards".
   Running jobs  Workers cannot record what they finish while Redis is away;
