@@ -26,7 +26,8 @@ func newDeadLsCommand() *cobra.Command {
 		Long: deadHelp + `
 
 ls lists them for all owners in the spool, living and dead. AGE counts from the call
-of Enqueue, DEAD FOR from when the job became a dead letter.`,
+of Enqueue, DEAD FOR from when the job became a dead letter. Exit code 3 means that
+some may have been left out.`,
 		Example: `  spool dead ls --dir /var/lib/myservice/spool
   spool dead ls --queue critical --reason "its task id is taken"`,
 	}, true)

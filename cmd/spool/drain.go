@@ -48,7 +48,8 @@ when something is: jobs not sent, dead letters, foreign owners, files that canno
 be read. It also says why. Without --wait it fails at once if Redis takes no
 writes, and leaves the jobs of queues that have an outage while others have none;
 on a Cluster each outage is one of queues. If all of Redis goes away in the middle
-it waits, until --timeout; Ctrl-C ends it at any time and loses nothing.`,
+it waits, until --timeout; Ctrl-C ends it at any time and loses nothing. With
+--dry-run, 3 means that some jobs could not be counted.`,
 		Example: `  spool drain --dir /var/lib/myservice/spool --redis redis://localhost:6379 --timeout 5m
   spool drain --dir /var/lib/myservice/spool --redis redis://localhost:6379 --queue critical --limit 1000
   spool drain --dir /var/lib/myservice/spool --to redis://standby:6379 --from redis://old:6379/0 --dry-run`,

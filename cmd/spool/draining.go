@@ -18,7 +18,7 @@ import (
 func (d *drainer) drain(ctx context.Context, dir string, own *queue.Producer, result *drained) error {
 	run := &draining{own: own, before: map[*desk]queue.Stats{}}
 	if err := d.askLiving(ctx, dir, run); err != nil {
-		return errors.Join(err, run.close())
+		return errors.Join(err, run.close()) //nolint:contextcheck // bounded by itself
 	}
 	show := startProgress(d.err, func() progressNow { return run.now(ctx) })
 	var wg sync.WaitGroup
@@ -75,8 +75,11 @@ func (d *drainer) notAsked() string {
 		name  string
 		given bool
 	}{
-		{"--to", d.to != ""}, {"--queue", d.pick.queue != ""}, {"--type", d.pick.typename != ""},
-		{"--limit", d.pick.limit > 0}, {"--rate", d.rate > 0},
+		{"--to", d.to != ""},
+		{"--queue", d.pick.queue != ""},
+		{"--type", d.pick.typename != ""},
+		{"--limit", d.pick.limit > 0},
+		{"--rate", d.rate > 0},
 	} {
 		if f.given {
 			flags = append(flags, f.name)

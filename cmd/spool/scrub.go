@@ -5,9 +5,9 @@ import "regexp"
 // What may be a password in a text: what stands before the @ of a URI, and the parameters of one.
 // Wrong calls are quoted as they were given, spaces and all.
 var (
-	userOfURI   = regexp.MustCompile(`(\w:/+)\S*@`)              //nolint:gochecknoglobals // constant
-	userInQuote = regexp.MustCompile(`(\w:/+)(?:\\.|[^"\\])*@`)  //nolint:gochecknoglobals // constant
-	passwordIs  = regexp.MustCompile(`(?i)(password=)[^&\s"']*`) //nolint:gochecknoglobals // constant
+	userOfURI   = regexp.MustCompile(`(\w:/+)\S*@`)
+	userInQuote = regexp.MustCompile(`(\w:/+)(?:\\.|[^"\\])*@`)
+	passwordIs  = regexp.MustCompile(`(?i)(password=)[^&\s"']*`)
 )
 
 // withoutPasswords takes out of an error what may be a password: somebody may have put a URI

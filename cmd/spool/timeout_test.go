@@ -41,7 +41,7 @@ func TestDrainKeepsItsTimeout(t *testing.T) {
 		if err := os.Remove(sock); err != nil {
 			t.Fatal(err)
 		}
-		l, err := net.Listen("unix", sock) //nolint:noctx // it waits for nothing
+		l, err := net.Listen("unix", sock)
 		if err != nil {
 			t.Fatal(err)
 		}
