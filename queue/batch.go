@@ -70,12 +70,11 @@ func (p *Producer) EnqueueBatch(ctx context.Context, tasks []*asynq.Task, opts .
 }
 
 func (b *batchCall) enqueue(ctx context.Context, tasks []*asynq.Task, opts []asynq.Option) ([]*asynq.TaskInfo, error) {
-	b.p.running.RLock()
-	defer b.p.running.RUnlock()
 	own, err := intake.ReadOptions(opts) // first: it reports Nowhere
-	if aerr := b.p.accepts(ctx); aerr != nil {
+	if aerr := b.p.admit(ctx); aerr != nil {
 		return nil, aerr
 	}
+	defer b.p.leave()
 	if err != nil {
 		return nil, err
 	}

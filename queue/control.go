@@ -107,11 +107,10 @@ func (p *Producer) Handler(may ...Permission) http.Handler {
 
 // use runs fn unless the Producer is closed.
 func (p *Producer) use(fn func() error) error {
-	p.running.RLock()
-	defer p.running.RUnlock()
-	if p.closed {
-		return ErrClosed
+	if err := p.enter(); err != nil {
+		return err
 	}
+	defer p.leave()
 	return fn()
 }
 

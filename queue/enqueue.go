@@ -63,12 +63,11 @@ func (p *Producer) EnqueueContext(ctx context.Context, task *asynq.Task, opts ..
 }
 
 func (p *Producer) enqueue(ctx context.Context, c *call, task *asynq.Task, opts []asynq.Option) (Where, error) {
-	p.running.RLock()
-	defer p.running.RUnlock()
 	own, err := intake.ReadOptions(opts) // first: it reports Nowhere
-	if aerr := p.accepts(ctx); aerr != nil {
+	if aerr := p.admit(ctx); aerr != nil {
 		return Nowhere, aerr
 	}
+	defer p.leave()
 	if err != nil {
 		return Nowhere, err
 	}
@@ -84,15 +83,19 @@ func (p *Producer) enqueue(ctx context.Context, c *call, task *asynq.Task, opts 
 	return where, nil
 }
 
-// accepts returns an error if the Producer takes no jobs; running is held.
-func (p *Producer) accepts(ctx context.Context) error {
-	switch {
-	case p.closed:
-		return ErrClosed
-	case p.cfg.DrainOnly:
-		return ErrDrainOnly
+// admit is enter for a call that brings jobs.
+func (p *Producer) admit(ctx context.Context) error {
+	err := p.enter()
+	if err != nil {
+		return err
 	}
-	return ctx.Err()
+	if err = ctx.Err(); p.cfg.DrainOnly {
+		err = ErrDrainOnly
+	}
+	if err != nil {
+		p.leave()
+	}
+	return err
 }
 
 // call is one task on its way.

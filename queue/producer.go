@@ -36,8 +36,9 @@ type Producer struct {
 	losses   *lossGuard // nil: off
 	socket   controlSocket
 
-	running sync.RWMutex // held shared by every running call
+	running sync.RWMutex // held shared by every running call, see enter
 	closed  bool         // guarded by running
+	closing sync.Once
 }
 
 // New returns a Producer and starts its replayer, which ends with Close. Redis
@@ -114,11 +115,10 @@ func (p *Producer) serve() {
 // that does not answer may hold it up for twice Config.Spool.Timeout, whatever ctx says,
 // and is an error.
 func (p *Producer) Drain(ctx context.Context) error {
-	p.running.RLock()
-	defer p.running.RUnlock()
-	if p.closed {
-		return ErrClosed
+	if err := p.enter(); err != nil {
+		return err
 	}
+	defer p.leave()
 	return p.replayer.drain(ctx)
 }
 
@@ -134,11 +134,10 @@ func (p *Producer) Shutdown(ctx context.Context) error {
 // Ping proves that Redis takes writes: it sets asynq:{default}:spool:probe, which
 // expires after a minute. It takes at most Config.EnqueueTimeout.
 func (p *Producer) Ping() error {
-	p.running.RLock()
-	defer p.running.RUnlock()
-	if p.closed {
-		return ErrClosed
+	if err := p.enter(); err != nil {
+		return err
 	}
+	defer p.leave()
 	limit := p.cfg.EnqueueTimeout
 	if limit < 0 {
 		limit = socketTimeout
@@ -157,19 +156,19 @@ const closeGrace = 500 * time.Millisecond
 
 // Close ends the replayer, waits for running calls and gives up the lock on the
 // spool. What is spooled stays on disk for the next start. Later calls of any
-// method return ErrClosed; Close is idempotent.
-func (p *Producer) Close() error {
+// method return ErrClosed; Close is idempotent, and a second call waits for the first.
+func (p *Producer) Close() (err error) {
+	p.closing.Do(func() { err = p.close() })
+	return err
+}
+
+func (p *Producer) close() error {
 	p.replayer.stop() // ends a running Drain, too
 	err := p.socket.close()
 	if p.losses != nil {
 		p.losses.finish()
 	}
-	p.running.Lock()
-	defer p.running.Unlock()
-	if p.closed {
-		return nil
-	}
-	p.closed = true
+	p.refuse()
 	if p.losses != nil {
 		p.losses.last()
 	}
@@ -185,6 +184,28 @@ func (p *Producer) Close() error {
 		err = errors.Join(err, p.journal.close())
 	}
 	return errors.Join(err, p.spool.Close(), p.composer.Close())
+}
+
+// enter begins a call, which ends with leave, or returns ErrClosed. It never waits: a callback
+// of Config calls Enqueue from the replayer's goroutine, for which Close waits.
+func (p *Producer) enter() error {
+	if !p.running.TryRLock() { // only refuse keeps others out
+		return ErrClosed
+	}
+	if p.closed {
+		p.running.RUnlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+func (p *Producer) leave() { p.running.RUnlock() }
+
+// refuse has later calls return ErrClosed, and waits for those that run.
+func (p *Producer) refuse() {
+	p.running.Lock()
+	defer p.running.Unlock()
+	p.closed = true
 }
 
 // counters count since New.

@@ -78,11 +78,10 @@ func (p *Producer) enqueueCommand(ctx context.Context, sha string, keys []string
 }
 
 func (p *Producer) placeCommand(ctx context.Context, c *call, sha string, keys []string, args []any) (Where, error) {
-	p.running.RLock()
-	defer p.running.RUnlock()
-	if err := p.accepts(ctx); err != nil {
+	if err := p.admit(ctx); err != nil {
 		return Nowhere, err
 	}
+	defer p.leave()
 	info, cmd, err := p.composer.Read(sha, keys, args)
 	if err == nil {
 		err = p.fits(info.Type, info.Payload, info.Headers)
