@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,24 +49,36 @@ type unconfirmedError struct{ text string }
 
 func (e unconfirmedError) Error() string { return e.text }
 
-// ask adds a WAIT to a pipeline, for all that comes before it on its connection. It returns nil
-// if nothing is to be confirmed.
-func (c ConfirmConfig) ask(ctx context.Context, p redis.Pipeliner) *redis.Cmd {
+// confirmation is what a pipeline brings that asks for it.
+type confirmation struct {
+	set  *redis.StatusCmd
+	wait *redis.Cmd
+}
+
+// ask adds a WAIT to a pipeline, for all that was written before it. It returns nil if
+// nothing is to be confirmed.
+//
+// WAIT may count only what its own connection has written. So there is a write before it, in
+// the slot of the queue: the job that a script finds there may have come over another one.
+func (c ConfirmConfig) ask(ctx context.Context, p redis.Pipeliner, queue string) *confirmation {
 	if c.Replicas <= 0 {
 		return nil
 	}
-	return p.Do(ctx, "wait", c.Replicas, c.Timeout.Milliseconds())
+	return &confirmation{setProbe(ctx, p, queue), p.Do(ctx, "wait", c.Replicas, c.Timeout.Milliseconds())}
 }
 
 // check returns an error unless the WAIT that was asked for says that enough replicas
 // confirmed.
-func (c ConfirmConfig) check(wait *redis.Cmd) error {
-	if wait == nil {
+func (c ConfirmConfig) check(asked *confirmation) error {
+	if asked == nil {
 		return nil
 	}
-	n, err := wait.Int()
-	switch {
-	case err != nil && !errors.Is(err, redis.Nil):
+	n, err := asked.wait.Int()
+	if errors.Is(err, redis.Nil) {
+		err = nil
+	}
+	switch err := cmp.Or(asked.set.Err(), err); {
+	case err != nil:
 		return unconfirmedError{"queue: replicas cannot be asked to confirm: " + scrub(err).Error()}
 	case n < c.Replicas:
 		return unconfirmedError{fmt.Sprintf("queue: %d of %d replicas confirmed within %v", n, c.Replicas, c.Timeout)}
@@ -73,14 +86,19 @@ func (c ConfirmConfig) check(wait *redis.Cmd) error {
 	return nil
 }
 
-// demand takes back what Redis answered to jobs that it took, if too few replicas confirmed.
-func (c ConfirmConfig) demand(results []result, wait *redis.Cmd) {
-	err := c.check(wait)
+// demand takes back what Redis answered, if too few replicas confirmed. That it refuses a job
+// stays, with a note.
+func (c ConfirmConfig) demand(results []result, asked *confirmation) {
+	err := c.check(asked)
 	if err == nil {
 		return
 	}
 	for i, r := range results {
-		if r.err == nil && r.verdict == enqueued {
+		switch {
+		case r.err != nil:
+		case r.verdict.refuses():
+			results[i].unconfirmed = err
+		default:
 			results[i] = result{err: err}
 		}
 	}

@@ -1,7 +1,10 @@
 package queue_test
 
 import (
+	"context"
 	"net"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -9,6 +12,7 @@ import (
 
 	"github.com/jobspool/jobspool/queue"
 	"github.com/jobspool/jobspool/queue/redistest"
+	"github.com/jobspool/jobspool/spool"
 )
 
 // TestConfirmWaitsForReplicas: what no replica has is in doubt, and so long as none confirms
@@ -49,6 +53,105 @@ func TestConfirmWaitsForReplicas(t *testing.T) {
 	wantOnce(t, pendingIDs(t, master.Addr()), ids)
 	if st := p.Stats(); st.AlreadyThere < 1 || st.State != queue.StateUp {
 		t.Errorf("%+v", st)
+	}
+}
+
+// TestConfirmKeepsWhatNoReplicaHas: what a master took and no replica has leaves the spool only
+// when one has it, also where Redis refuses the second copy. So the promotion of a replica
+// that was behind loses nothing.
+func TestConfirmKeepsWhatNoReplicaHas(t *testing.T) {
+	t.Parallel()
+	master, replica := redistest.Run(t, redistest.Options{}), redistest.Run(t, redistest.Options{AppendOnly: true})
+	follow(t, replica, master)
+	eventually(t, "the replica has its file", func() bool { // else it comes back empty
+		info, err := client(t, replica.Addr()).InfoMap(t.Context(), "persistence").Result()
+		return err == nil && info["Persistence"]["aof_rewrite_in_progress"] == "0" && info["Persistence"]["aof_rewrite_scheduled"] == "0"
+	})
+	proxy := redistest.NewProxy(t, master.Addr())
+	p := newProducer(t, queue.Config{
+		Redis: server(proxy.Addr()), SpoolDir: t.TempDir(), Confirm: queue.ConfirmConfig{Replicas: 1, Timeout: 200 * time.Millisecond},
+	})
+	ids := enqueue(t, p, 5)
+	must(t, replica.Freeze())
+	ids = append(ids, enqueue(t, p, 5)...)
+	for _, task := range []*asynq.Task{
+		asynq.NewTask("unique", nil, asynq.Unique(time.Hour)), asynq.NewTask("mine", nil, asynq.TaskID("mine")),
+	} {
+		info, err := p.Enqueue(task)
+		must(t, err)
+		ids = append(ids, info.ID)
+	}
+	tries := p.Tries()
+	eventually(t, "some tries", func() bool { return tries() >= 12 })
+	if st := p.Stats(); st.Pending != 7 || st.AlreadyThere+st.Replayed > 0 || st.State != queue.StateOutage {
+		t.Errorf("%+v", st)
+	}
+	must(t, master.Kill())
+	must(t, replica.Kill()) // with what has reached its socket only
+	must(t, replica.Restart())
+	proxy.SetTarget(replica.Addr())
+	proxy.Cut()
+	other := redistest.Run(t, redistest.Options{})
+	follow(t, other, replica)
+	drain(t, p)
+	wantOnce(t, pendingIDs(t, replica.Addr()), ids)
+}
+
+// TestConfirmOfManyAtOnce has each of the ways on which several jobs share a pipeline meet a
+// replica that confirms nothing.
+func TestConfirmOfManyAtOnce(t *testing.T) {
+	t.Parallel()
+	master, replica := redistest.Run(t, redistest.Options{}), redistest.Run(t, redistest.Options{})
+	follow(t, replica, master)
+	produce := func() (*queue.Producer, string) {
+		t.Helper()
+		dir := t.TempDir()
+		return newProducer(t, queue.Config{
+			Redis: server(master.Addr()), SpoolDir: dir, Confirm: queue.ConfirmConfig{Replicas: 1, Timeout: 200 * time.Millisecond},
+		}), dir
+	}
+	replayed, dir := produce()
+	pauseReplay(t, dir)
+	eventually(t, "the pause is seen", func() bool { return replayed.Stats().Paused != nil })
+	_, err := replayed.EnqueueBatch(t.Context(), batchOf(20), queue.SpoolFirst())
+	must(t, err)
+	batch, _ := produce()
+	coalesced, _ := produce()
+	must(t, replica.Freeze())
+
+	_, err = batch.EnqueueBatch(t.Context(), batchOf(20))
+	must(t, err)
+	if st := batch.Stats(); st.Sent != 0 || st.InDoubt != 20 {
+		t.Errorf("a batch: %+v", st)
+	}
+	var wg sync.WaitGroup
+	for range 40 {
+		wg.Go(func() { enqueue(t, coalesced, 1) })
+	}
+	wg.Wait()
+	if st := coalesced.Stats(); st.Sent != 0 || st.Spooled != 40 || st.InDoubt <= 8 {
+		t.Errorf("callers at the same time: %+v", st)
+	}
+	pipelines, tries := replayed.Answered(), replayed.Tries()
+	_, err = spool.ResumeReplay(dir)
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	drained := make(chan error)
+	go func() { drained <- replayed.Drain(ctx) }() // which begins with a large batch
+	eventually(t, "some tries", func() bool { return tries() >= 8 })
+	cancel()
+	if err := <-drained; err == nil {
+		t.Error("drained")
+	}
+	if st := replayed.Stats(); st.Pending != 20 || slices.Max(append(pipelines(), 0)) < 20 {
+		t.Errorf("a replay in pipelines of %v: %+v", pipelines(), st)
+	}
+	must(t, replica.Thaw())
+	for _, p := range []*queue.Producer{replayed, batch, coalesced} {
+		drain(t, p)
+	}
+	if n := len(pendingIDs(t, replica.Addr())); n != 80 {
+		t.Errorf("%d of 80", n)
 	}
 }
 

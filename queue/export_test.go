@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -120,7 +121,7 @@ func (*pipelineHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { ret
 func (h *pipelineHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := next(ctx, cmds)
-		if err == nil && cmds[0].Name() == "evalsha" {
+		if err == nil && strings.HasPrefix(cmds[0].Name(), "eval") {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.sizes = append(h.sizes, len(cmds))

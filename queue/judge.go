@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,8 +21,8 @@ var errUnclear = errors.New("queue: what stood in the way is gone")
 // pending.
 func (r *replayer) judge(ctx context.Context, it item, res result) (o spool.Outcome, why death, err error) {
 	j := it.job
-	if res.err != nil {
-		return r.judgeError(res.err)
+	if err := cmp.Or(res.err, res.unconfirmed); err != nil {
+		return r.judgeError(err)
 	}
 	switch {
 	case res.verdict == enqueued:

@@ -44,14 +44,19 @@ func (s *sender) probe(ctx context.Context, queue string) error {
 		return scrub(err)
 	}
 	var set *redis.StatusCmd
-	var wait *redis.Cmd
+	var asked *confirmation
 	_, err = server.Pipelined(ctx, func(p redis.Pipeliner) error {
-		set = p.Set(ctx, compose.QueuePrefix(queue)+"spool:probe", 1, probeTTL)
-		wait = s.confirm.ask(ctx, p)
+		set = setProbe(ctx, p, queue)
+		asked = s.confirm.ask(ctx, p, queue)
 		return nil
 	})
 	if set.Err() == nil && set.Val() == "" { // go-redis keeps a reply to the handshake to itself
 		return scrub(err)
 	}
-	return cmp.Or(scrub(set.Err()), s.confirm.check(wait))
+	return cmp.Or(scrub(set.Err()), s.confirm.check(asked))
+}
+
+// setProbe writes the key of a probe.
+func setProbe(ctx context.Context, p redis.Pipeliner, queue string) *redis.StatusCmd {
+	return p.Set(ctx, compose.QueuePrefix(queue)+"spool:probe", 1, probeTTL)
 }

@@ -31,12 +31,16 @@ const (
 type result struct {
 	verdict verdict
 	err     error // nil: Redis answered with the verdict
+
+	// unconfirmed: Redis refuses the job because of its id or its lock, and too few replicas
+	// know. Where an earlier attempt may be the reason, they may not have the job.
+	unconfirmed error
 }
 
 // taken reports whether Redis refuses a job because of its id or its lock.
-func (r result) taken() bool {
-	return r.err == nil && (r.verdict == conflict || r.verdict == duplicate)
-}
+func (r result) taken() bool { return r.err == nil && r.unconfirmed == nil && r.verdict.refuses() }
+
+func (v verdict) refuses() bool { return v == conflict || v == duplicate }
 
 // sender sends composed commands, each once: what got no reply is the caller's
 // concern. It registers queues as asynq would. Safe for concurrent use.
@@ -126,7 +130,7 @@ func (s *sender) once(ctx context.Context, cmd command) result {
 		return result{err: scrub(err)}
 	}
 	if s.confirm.Replicas > 0 {
-		return s.pipeline(ctx, server, []command{cmd})[0]
+		return pipeline(ctx, server, []command{cmd}, s.confirm)[0]
 	}
 	r := server.EvalSha(ctx, cmd.Script.SHA, cmd.Keys, cmd.Args...)
 	if redis.HasErrorPrefix(r.Err(), "NOSCRIPT") {
@@ -139,7 +143,7 @@ func (s *sender) once(ctx context.Context, cmd command) result {
 // commands.
 func (s *sender) batch(ctx context.Context, cmds []command) []result {
 	s.first.ensure(ctx, s, queuesOf(cmds, func(int) bool { return s.first != nil })...)
-	results := s.pipelines(ctx, cmds)
+	results := s.pipelines(ctx, cmds, s.confirm)
 	s.followMoved(ctx, cmds, results)
 	for i := range results {
 		results[i] = s.settleLock(ctx, cmds[i], results[i])
@@ -167,9 +171,9 @@ func pick(cmds []command, which []int) []command {
 }
 
 // pipelines sends each server its commands, to all servers at once.
-func (s *sender) pipelines(ctx context.Context, cmds []command) []result {
+func (s *sender) pipelines(ctx context.Context, cmds []command, confirm ConfirmConfig) []result {
 	if s.cluster == nil {
-		return s.pipeline(ctx, s.client, cmds)
+		return pipeline(ctx, s.client, cmds, confirm)
 	}
 	results := make([]result, len(cmds))
 	byServer := map[redis.UniversalClient][]int{}
@@ -184,7 +188,7 @@ func (s *sender) pipelines(ctx context.Context, cmds []command) []result {
 	var wg sync.WaitGroup
 	for server, which := range byServer {
 		wg.Go(func() {
-			for i, r := range s.pipeline(ctx, server, pick(cmds, which)) {
+			for i, r := range pipeline(ctx, server, pick(cmds, which), confirm) {
 				results[which[i]] = r
 			}
 		})
@@ -193,19 +197,9 @@ func (s *sender) pipelines(ctx context.Context, cmds []command) []result {
 	return results
 }
 
-// pipeline sends commands to one server, and in a second pipeline those whose script it
-// did not know.
-func (s *sender) pipeline(ctx context.Context, server redis.UniversalClient, cmds []command) []result {
-	replies := make([]*redis.Cmd, len(cmds))
-	var wait *redis.Cmd
-	_, err := server.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, c := range cmds {
-			replies[i] = p.EvalSha(ctx, c.Script.SHA, c.Keys, c.Args...)
-		}
-		wait = s.confirm.ask(ctx, p)
-		return nil
-	})
-	blame(replies, err)
+// pipeline sends commands to one server, and those again whose script it did not know.
+func pipeline(ctx context.Context, server redis.UniversalClient, cmds []command, confirm ConfirmConfig) []result {
+	replies, asked := exchange(ctx, server, cmds, false, confirm)
 	var again []int
 	for i, r := range replies {
 		if redis.HasErrorPrefix(r.Err(), "NOSCRIPT") {
@@ -213,14 +207,11 @@ func (s *sender) pipeline(ctx context.Context, server redis.UniversalClient, cmd
 		}
 	}
 	if len(again) > 0 {
-		_, err := server.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, i := range again {
-				replies[i] = p.Eval(ctx, cmds[i].Script.Source, cmds[i].Keys, cmds[i].Args...)
-			}
-			wait = s.confirm.ask(ctx, p) // it waits for what the first one wrote as well
-			return nil
-		})
-		blame(replies, err)
+		var more []*redis.Cmd
+		more, asked = exchange(ctx, server, pick(cmds, again), true, confirm)
+		for i, k := range again {
+			replies[k] = more[i]
+		}
 	}
 	results := make([]result, len(cmds))
 	for i, r := range replies {
@@ -229,8 +220,30 @@ func (s *sender) pipeline(ctx context.Context, server redis.UniversalClient, cmd
 			results[i].err = fmt.Errorf("the connection was closed upon one of %d commands: %v", len(cmds), words) //nolint:errorlint // no answer to this one
 		}
 	}
-	s.confirm.demand(results, wait)
+	confirm.demand(results, asked)
 	return results
+}
+
+// exchange sends commands in one pipeline. With sources, the first of each script brings it
+// along, so that none is to be sent again, behind others whose script the server knew.
+func exchange(ctx context.Context, server redis.UniversalClient, cmds []command, sources bool, confirm ConfirmConfig) ([]*redis.Cmd, *confirmation) {
+	replies := make([]*redis.Cmd, len(cmds))
+	var asked *confirmation
+	var sent []*compose.Script
+	_, err := server.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, c := range cmds {
+			if sources && !slices.Contains(sent, c.Script) {
+				sent = append(sent, c.Script)
+				replies[i] = p.Eval(ctx, c.Script.Source, c.Keys, c.Args...)
+				continue
+			}
+			replies[i] = p.EvalSha(ctx, c.Script.SHA, c.Keys, c.Args...)
+		}
+		asked = confirm.ask(ctx, p, cmds[0].Queue)
+		return nil
+	})
+	blame(replies, err)
+	return replies, asked
 }
 
 // blame gives the error of a pipeline to those commands that have neither reply nor error

@@ -135,7 +135,7 @@ func (s *sender) followMoved(ctx context.Context, cmds []command, results []resu
 		}
 	}
 	if len(which) > 0 && s.moved(ctx, results[which[0]].err) {
-		for i, r := range s.pipelines(ctx, pick(cmds, which)) {
+		for i, r := range s.pipelines(ctx, pick(cmds, which), s.confirm) {
 			results[which[i]] = r
 		}
 	}
