@@ -245,3 +245,45 @@ func TestQueuesTakeTurns(t *testing.T) {
 		inOrder(t, got, len(got))
 	}
 }
+
+// TestOrderAfterTheScriptsAreGone: Redis forgets its scripts in an outage, by a restart or by
+// SCRIPT FLUSH, and knows those of plain tasks again before those of unique ones.
+func TestOrderAfterTheScriptsAreGone(t *testing.T) {
+	t.Parallel()
+	const n = 200
+	mixed := func(from, to int) (tasks []*asynq.Task) {
+		for i := from; i < to; i++ {
+			task := numbered(i)
+			if i%3 == 1 {
+				task = asynq.NewTask(task.Type(), task.Payload(), asynq.Unique(time.Hour))
+			}
+			tasks = append(tasks, task)
+		}
+		return tasks
+	}
+	r := redistest.Run(t, redistest.Options{})
+	proxy := redistest.NewProxy(t, r.Addr())
+	p := newProducer(t, queue.Config{
+		Redis: server(proxy.Addr()), SpoolDir: t.TempDir(), Replay: queue.ReplayConfig{Ordering: queue.FIFO},
+	})
+	_, err := p.EnqueueBatch(t.Context(), mixed(0, 10))
+	must(t, err)
+	proxy.Refuse()
+	proxy.Cut()
+	_, err = p.EnqueueBatch(t.Context(), mixed(10, n/2))
+	must(t, err)
+	rdb := client(t, r.Addr())
+	must(t, rdb.ScriptFlush(t.Context()).Err())
+	_, err = p.EnqueueBatch(t.Context(), mixed(n/2, n))
+	must(t, err)
+	proxy.Accept()
+	drain(t, p)
+	inOrder(t, numbers(t, r.Addr(), "default"), n)
+
+	must(t, rdb.ScriptFlush(t.Context()).Err())
+	_, err = p.Enqueue(numbered(n)) // so that Redis knows one script
+	must(t, err)
+	_, err = p.EnqueueBatch(t.Context(), mixed(n+1, n+20))
+	must(t, err)
+	inOrder(t, numbers(t, r.Addr(), "default"), n+20)
+}

@@ -199,7 +199,7 @@ func (s *sender) pipelines(ctx context.Context, cmds []command, confirm ConfirmC
 
 // pipeline sends commands to one server, and those again whose script it did not know.
 func pipeline(ctx context.Context, server redis.UniversalClient, cmds []command, confirm ConfirmConfig) []result {
-	replies, asked := exchange(ctx, server, cmds, false, confirm)
+	replies, asked := exchange(ctx, server, cmds, len(cmds) > 1, confirm)
 	var again []int
 	for i, r := range replies {
 		if redis.HasErrorPrefix(r.Err(), "NOSCRIPT") {
