@@ -12,16 +12,25 @@ import (
 // releaseLock deletes a unique lock if it is held by the id.
 const releaseLock = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end return 0`
 
-// settleLock gives back the unique lock that asynq's script has taken before it found
-// that the id exists: nothing else would, until it expires. It returns r.
+// settleLock is settleLocks for one command. It returns r.
 func (s *sender) settleLock(ctx context.Context, cmd command, r result) result {
-	if lock := cmd.Lock(); r.err == nil && r.verdict == conflict && lock != "" {
-		if server, err := s.server(ctx, cmd.Queue); err == nil {
-			// If this fails the lock stays until it expires, as with asynq.
-			_ = s.release.Run(ctx, server, []string{lock}, cmd.ID).Err()
+	s.settleLocks(ctx, []command{cmd}, []result{r})
+	return r
+}
+
+// settleLocks gives back the unique locks that asynq's scripts have taken before they found
+// that the id exists: nothing else would, until they expire. One whose release fails
+// stays until then, as with asynq.
+func (s *sender) settleLocks(ctx context.Context, cmds []command, results []result) {
+	var releases []command
+	for i, r := range results {
+		if lock := cmds[i].Lock(); r.err == nil && r.verdict == conflict && lock != "" {
+			releases = append(releases, command{Script: s.release, Queue: cmds[i].Queue, Keys: []string{lock}, Args: []any{cmds[i].ID}})
 		}
 	}
-	return r
+	if len(releases) > 0 {
+		s.pipelines(ctx, releases, ConfirmConfig{})
+	}
 }
 
 // lockHolder returns the id of the task that holds a unique lock, empty for none.

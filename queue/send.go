@@ -49,7 +49,7 @@ type sender struct {
 	cluster *redis.ClusterClient // client, if it is one
 	closing context.Context      //nolint:containedctx // of the client
 	stop    context.CancelFunc   // ends closing
-	release *redis.Script
+	release *compose.Script
 	confirm ConfirmConfig // set before the first command
 	first   *firstMarks   // as well; nil: there is no guard
 
@@ -63,7 +63,7 @@ type sender struct {
 }
 
 func newSender() *sender {
-	s := &sender{release: redis.NewScript(releaseLock), knownFor: registerEvery}
+	s := &sender{release: &compose.Script{Source: releaseLock, SHA: redis.NewScript(releaseLock).Hash()}, knownFor: registerEvery}
 	s.closing, s.stop = context.WithCancel(context.Background())
 	s.shared = newCoalescer(s.inline, s.batch)
 	return s
@@ -145,9 +145,7 @@ func (s *sender) batch(ctx context.Context, cmds []command) []result {
 	s.first.ensure(ctx, s, queuesOf(cmds, func(int) bool { return s.first != nil })...)
 	results := s.pipelines(ctx, cmds, s.confirm)
 	s.followMoved(ctx, cmds, results)
-	for i := range results {
-		results[i] = s.settleLock(ctx, cmds[i], results[i])
-	}
+	s.settleLocks(ctx, cmds, results)
 	s.register(ctx, queuesOf(cmds, func(i int) bool { return results[i].err == nil })...)
 	return results
 }
