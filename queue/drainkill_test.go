@@ -97,7 +97,7 @@ func killDrains(t *testing.T, r *redistest.Server, dir string, ids []string) {
 	const most = 10
 	must(t, client(t, r.Addr()).ScriptLoad(t.Context(), asynqScript(t)).Err()) // each job is sent by one command
 	proxy := redistest.NewProxy(t, r.Addr())
-	sent := func() int { return proxy.Requests("EVALSHA") + proxy.Requests("EVAL") }
+	sent := func() int { return scriptsSent(proxy) }
 	replaying := func() *crashtest.Child {
 		return crashtest.Start(t, childDrains+"=replay", childDir+"="+dir, childTarget+"=t", childRedis+"="+proxy.Addr())
 	}

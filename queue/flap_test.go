@@ -68,10 +68,10 @@ func flap(t *testing.T, name string, how func(*redistest.Server, *redistest.Prox
 	}
 	drain(t, p)
 	// What was on its way at each fault is sent again: a batch at most, and what callers had sent.
-	if n, jobs := proxy.Requests("EVALSHA"), len(all.ids["default"]); n < jobs || n > jobs+turns*550 {
+	if n, jobs := scriptsSent(proxy), len(all.ids["default"]); n < jobs || n > jobs+turns*550 {
 		t.Errorf("%d jobs were sent %d times in %d faults", jobs, n, turns)
 	}
-	t.Logf("%d times, %d dials, sent %d times: %+v", turns, dials(), proxy.Requests("EVALSHA"), p.Stats())
+	t.Logf("%d times, %d dials, sent %d times: %+v", turns, dials(), scriptsSent(proxy), p.Stats())
 	all.wantOnce(t, client(t, r.Addr()))
 	st := p.Stats()
 	if st.State != queue.StateUp || st.Pending+int(st.Dead+st.Superseded) > 0 || st.Accepted != int64(len(all.ids["default"])) {

@@ -99,6 +99,9 @@ func closeProducer(tb testing.TB, p *queue.Producer) {
 
 func server(addr string) asynq.RedisClientOpt { return asynq.RedisClientOpt{Addr: addr} }
 
+// scriptsSent counts the scripts that were passed on to Redis.
+func scriptsSent(p *redistest.Proxy) int { return p.Requests("EVALSHA") + p.Requests("EVAL") }
+
 // enqueue enqueues n tasks, each with a payload of its own, and returns their ids.
 func enqueue(tb testing.TB, p *queue.Producer, n int) []string {
 	tb.Helper()

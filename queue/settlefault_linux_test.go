@@ -97,17 +97,17 @@ func TestADiskThatFailsToSettle(t *testing.T) {
 			if when.outage {
 				c.says("outage begins")
 			} else {
-				eventually(t, "it replays", func() bool { return proxy.Requests("EVALSHA") > 1 })
+				eventually(t, "it replays", func() bool { return scriptsSent(proxy) > 1 })
 			}
 			c.diskFails(true)
 			proxy.Accept()
 			c.says("cannot be recorded")
-			sent := proxy.Requests("EVALSHA")
+			sent := scriptsSent(proxy)
 			if sent >= jobs || when.outage && sent != 1 {
 				t.Fatalf("%d of %d sent", sent, jobs)
 			}
 			time.Sleep(2500 * time.Millisecond) // for two more tries to settle
-			if n := proxy.Requests("EVALSHA"); n != sent {
+			if n := scriptsSent(proxy); n != sent {
 				t.Errorf("%d sent while the disk fails", n-sent)
 			}
 			c.diskFails(false)
@@ -118,7 +118,7 @@ func TestADiskThatFailsToSettle(t *testing.T) {
 			eventually(t, "all is sent", func() bool { return len(pendingIDs(t, r.Addr())) >= jobs })
 			wantOnce(t, pendingIDs(t, r.Addr()), ids)
 			time.Sleep(time.Second) // a second copy would be sent by now
-			if n := proxy.Requests("EVALSHA"); n != jobs && !when.wrongType {
+			if n := scriptsSent(proxy); n != jobs && !when.wrongType {
 				t.Errorf("%d sent for %d jobs", n, jobs)
 			}
 		})
