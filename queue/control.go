@@ -66,8 +66,8 @@ type Changed struct {
 type control struct {
 	ledger
 	status func() Status
-	drain  func(context.Context) error // nil: it cannot
-	use    func(func() error) error    // runs it unless closed
+	drain  func(context.Context) error                              // nil: it cannot
+	use    func(context.Context, func(context.Context) error) error // runs it unless closed
 	kept   func() (journalView, error)
 	check  func(context.Context, GuardCheck) (GuardChecked, error)
 	may    []Permission
@@ -105,13 +105,20 @@ func (p *Producer) Handler(may ...Permission) http.Handler {
 	return c.handler()
 }
 
-// use runs fn unless the Producer is closed.
-func (p *Producer) use(fn func() error) error {
+// use runs fn unless the Producer is closed, with a context that ends when it closes.
+func (p *Producer) use(ctx context.Context, fn func(context.Context) error) error {
 	if err := p.enter(); err != nil {
 		return err
 	}
 	defer p.leave()
-	return fn()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(p.replayer.ctx, func() { cancel(ErrClosed) })()
+	err := fn(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), ErrClosed) {
+		err = fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return err
 }
 
 func (p *Producer) status() Status { return newStatus(p.spool, p.Stats()) }
@@ -136,7 +143,7 @@ func (c *control) handler() http.Handler {
 	handle("GET /v1/jobs", nil, c.jobs)
 	handle("GET /v1/guard", nil, c.guard)
 	handle("POST /v1/guard/check", change, c.guardCheck)
-	handle("GET /v1/verify", change, func(*http.Request) (any, error) { return c.verify() })
+	handle("GET /v1/verify", change, func(r *http.Request) (any, error) { return c.verify(r.Context()) })
 	handle("POST /v1/remove", change, c.changes(func(f Filter) (Filter, revision) { return f, c.remover(f.Dead) }))
 	handle("POST /v1/retry", change, c.changes(func(f Filter) (Filter, revision) {
 		f.Dead = true
@@ -161,8 +168,8 @@ func (c *control) serve(w http.ResponseWriter, r *http.Request, needs []Permissi
 	var doc any
 	err := c.permitted(needs...)
 	if err == nil {
-		err = c.use(func() (err error) {
-			doc, err = fn(r)
+		err = c.use(r.Context(), func(ctx context.Context) (err error) {
+			doc, err = fn(r.WithContext(ctx))
 			return err
 		})
 	}
@@ -206,7 +213,7 @@ func (c *control) jobs(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	jobs, next, err := c.list(f, spool.Cursor(v.Get("cursor")), count, payload)
+	jobs, next, err := c.list(r.Context(), f, spool.Cursor(v.Get("cursor")), count, payload)
 	return JobPage{Jobs: append([]Job{}, jobs...), Next: next}, err
 }
 

@@ -163,6 +163,23 @@ func TestAControlRequestThatIsWrong(t *testing.T) {
 	}
 }
 
+// TestARequestWhoseCallerHasLeft: what reads the whole spool ends when nobody waits for it.
+func TestARequestWhoseCallerHasLeft(t *testing.T) {
+	t.Parallel()
+	p := newProducer(t, queue.Config{Redis: server(away), SpoolDir: t.TempDir()})
+	enqueue(t, p, 1)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	h := p.Handler(queue.MayChange)
+	for _, path := range []string{"/v1/jobs?type=none", "/v1/jobs?dead=true", "/v1/verify"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(gone, http.MethodGet, path, nil))
+		if w.Code == http.StatusOK || !strings.Contains(w.Body.String(), context.Canceled.Error()) {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
 // TestSocketWithALongPath: an address of a socket holds some hundred bytes.
 func TestSocketWithALongPath(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 
@@ -54,7 +55,7 @@ func VerifiedOf(reports []spool.SegmentReport) []Verified {
 	return found
 }
 
-func (c *control) verify() ([]Verified, error) {
-	reports, err := c.spool.Verify()
+func (c *control) verify(ctx context.Context) ([]Verified, error) {
+	reports, err := c.spool.VerifyContext(ctx)
 	return VerifiedOf(reports), err
 }

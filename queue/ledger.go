@@ -27,9 +27,9 @@ const listBytes = 8 << 20
 
 // list returns at most count jobs that a filter picks, behind a cursor, and the cursor for
 // the next call: empty at the end.
-func (l ledger) list(f Filter, after spool.Cursor, count int, payload bool) (jobs []Job, next spool.Cursor, err error) {
+func (l ledger) list(ctx context.Context, f Filter, after spool.Cursor, count int, payload bool) (jobs []Job, next spool.Cursor, err error) {
 	now, size := time.Now(), 0
-	next, err = l.pages(f, after, func(infos []Job, at []spool.Position) error {
+	next, err = l.pages(ctx, f, after, func(infos []Job, at []spool.Position) error {
 		for i, j := range infos {
 			if !f.picks(j, now) {
 				continue
@@ -49,11 +49,11 @@ func (l ledger) list(f Filter, after spool.Cursor, count int, payload bool) (job
 }
 
 // pages hands on all that lies behind a cursor, page by page.
-func (l ledger) pages(f Filter, after spool.Cursor, fn func([]Job, []spool.Position) error, payload bool) (next spool.Cursor, err error) {
+func (l ledger) pages(ctx context.Context, f Filter, after spool.Cursor, fn func([]Job, []spool.Position) error, payload bool) (next spool.Cursor, err error) {
 	for {
 		var jobs []Job
 		var at []spool.Position
-		if jobs, at, next, err = l.page(f.Dead, after, payload); err == nil {
+		if jobs, at, next, err = l.page(ctx, f.Dead, after, payload); err == nil {
 			err = fn(jobs, at)
 		}
 		if err != nil || next == "" {
@@ -63,7 +63,11 @@ func (l ledger) pages(f Filter, after spool.Cursor, fn func([]Job, []spool.Posit
 	}
 }
 
-func (l ledger) page(dead bool, after spool.Cursor, payload bool) (jobs []Job, at []spool.Position, next spool.Cursor, err error) {
+// page reads one page, unless ctx has ended.
+func (l ledger) page(ctx context.Context, dead bool, after spool.Cursor, payload bool) (jobs []Job, at []spool.Position, next spool.Cursor, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, "", err
+	}
 	if dead {
 		letters, next, err := l.spool.DeadLetters(after, ledgerPage)
 		for _, d := range letters {
@@ -118,7 +122,7 @@ func (l ledger) applyPage(ctx context.Context, f Filter, after spool.Cursor, fn 
 	err = l.alone(ctx, func() (err error) {
 		var jobs []Job
 		var at, picked []spool.Position
-		if jobs, at, next, err = l.page(f.Dead, after, false); err != nil {
+		if jobs, at, next, err = l.page(ctx, f.Dead, after, false); err != nil {
 			return err
 		}
 		for i, j := range jobs {

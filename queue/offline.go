@@ -59,13 +59,13 @@ func (o *Offline) status() Status {
 	return newStatus(o.spool, st)
 }
 
-func (o *Offline) use(fn func() error) error {
+func (o *Offline) use(ctx context.Context, fn func(context.Context) error) error {
 	o.running.RLock()
 	defer o.running.RUnlock()
 	if o.closed {
 		return ErrClosed
 	}
-	return fn()
+	return fn(ctx)
 }
 
 // Close gives up what it holds; whatever is left stays on disk for the next adopter. Close

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,13 +25,20 @@ type SegmentReport struct {
 	Problems []error // what is wrong; nil if nothing is
 }
 
-// Verify reads every byte of the segments that this Spool holds: each checksum, each
+// Verify is [Spool.VerifyContext] with context.Background.
+func (s *Spool) Verify() ([]SegmentReport, error) { return s.VerifyContext(context.Background()) }
+
+// VerifyContext reads every byte of the segments that this Spool holds: each checksum, each
 // tree, and whether the counts add up. It changes nothing, and stops Append for as long
-// as it reads the segment that takes records.
-func (s *Spool) Verify() ([]SegmentReport, error) {
+// as it reads the segment that takes records. When ctx ends it reads no further segment,
+// and returns the error of ctx.
+func (s *Spool) VerifyContext(ctx context.Context) ([]SegmentReport, error) {
 	var all []SegmentReport
 	for _, o := range s.owners() {
 		for _, seg := range s.segments(o) {
+			if err := ctx.Err(); err != nil {
+				return all, err
+			}
 			report, err := exclusively(s, func() (*SegmentReport, error) { return s.verify(o, seg) })
 			if err != nil {
 				return all, err
@@ -53,10 +61,13 @@ func (s *Spool) verify(o *owner, seg *segment) (*SegmentReport, error) {
 	return verifySegment(o.name, seg.path)
 }
 
-// Verify does for dead owners in a SpoolDir what the method does for a Spool's own,
+// Verify is the function [VerifyContext] with context.Background.
+func Verify(dir string) ([]SegmentReport, error) { return VerifyContext(context.Background(), dir) }
+
+// VerifyContext does for dead owners in a SpoolDir what the method does for a Spool's own,
 // and holds their locks meanwhile. Living owners are left out. With an error, the reports
 // are of what could be read.
-func Verify(dir string) ([]SegmentReport, error) {
+func VerifyContext(ctx context.Context, dir string) ([]SegmentReport, error) {
 	owners, err := Inspect(dir)
 	if err != nil {
 		return nil, err
@@ -64,7 +75,7 @@ func Verify(dir string) ([]SegmentReport, error) {
 	var all []SegmentReport
 	var errs []error
 	for _, o := range owners {
-		reports, err := verifyDead(dir, o.Name)
+		reports, err := verifyDead(ctx, dir, o.Name)
 		if all = append(all, reports...); err != nil {
 			errs = append(errs, fmt.Errorf("spool: verify %s: %w", o.Name, err))
 		}
@@ -74,11 +85,14 @@ func Verify(dir string) ([]SegmentReport, error) {
 
 // verifyDead verifies an owner unless it lives. One without a lock file, as a copy may be,
 // or that is just being removed, is read as it is.
-func verifyDead(dir, name string) (reports []SegmentReport, err error) {
+func verifyDead(ctx context.Context, dir, name string) (reports []SegmentReport, err error) {
 	path := filepath.Join(dir, name)
 	read := func() error {
 		paths, err := listSegments(path)
 		for _, p := range paths {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			report, verr := verifySegment(name, p)
 			err = errors.Join(err, verr)
 			if report != nil {

@@ -1,6 +1,8 @@
 package spool_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -30,5 +32,21 @@ func TestVerifyReadsOwnersWithoutALockFile(t *testing.T) {
 	}
 	if locks, err := filepath.Glob(filepath.Join(dir, "*", "LOCK")); err != nil || len(locks) != 0 {
 		t.Errorf("created %v, %v", locks, err)
+	}
+}
+
+// TestVerifyEndsWithItsContext reads no segment for a caller that waits no longer.
+func TestVerifyEndsWithItsContext(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, spool.Options{Dir: dir})
+	mustAppend(t, s, records(0, 3)...)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if reports, err := s.VerifyContext(gone); !errors.Is(err, context.Canceled) || len(reports) > 0 {
+		t.Errorf("of its own: %+v, %v", reports, err)
+	}
+	closeSpool(t, s)
+	if reports, err := spool.VerifyContext(gone, dir); !errors.Is(err, context.Canceled) || len(reports) > 0 {
+		t.Errorf("of the dead: %+v, %v", reports, err)
 	}
 }

@@ -95,18 +95,11 @@ func (v *verified) verify(ctx context.Context, owners []spool.OwnerInfo) {
 		}
 		v.Segments = append(v.Segments, found...)
 	}
-	type result struct {
-		reports []spool.SegmentReport
-		err     error
+	reports, err := spool.VerifyContext(ctx, v.Dir)
+	if err != nil {
+		v.NotRead = append(v.NotRead, strings.TrimPrefix(err.Error(), "spool: "))
 	}
-	dead := within(ctx, func() result {
-		reports, err := spool.Verify(v.Dir)
-		return result{reports, err}
-	}, result{err: ctx.Err()})
-	if dead.err != nil {
-		v.NotRead = append(v.NotRead, strings.TrimPrefix(dead.err.Error(), "spool: "))
-	}
-	v.Segments = append(v.Segments, queue.VerifiedOf(dead.reports)...)
+	v.Segments = append(v.Segments, queue.VerifiedOf(reports)...)
 	v.NotRead = append(v.NotRead, v.missed(owners)...)
 	for _, o := range owners {
 		isProblem := func(s queue.Verified) bool { return s.Owner == o.Name && len(s.Problems) > 0 }
