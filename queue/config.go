@@ -102,7 +102,9 @@ type Config struct {
 	// Replay says how what is spooled is sent.
 	Replay ReplayConfig
 
-	// OnStateChange, if not nil, is called when an outage begins and when it ends.
+	// OnStateChange, if not nil, is called when an outage begins and when it ends: one call at
+	// a time, in the order of the changes, so it may come from another goroutine than the one
+	// in which the thing happened.
 	//
 	// The four callbacks are called one by one from the goroutine in which the thing
 	// happened, of a caller of Enqueue before that returns or of the replayer, without

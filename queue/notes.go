@@ -41,21 +41,17 @@ func (n *notes) add(fn func()) { *n = append(*n, fn) }
 // whose job is safe, must not end with it.
 func (p *Producer) deliver(n notes) {
 	for _, fn := range n {
-		func() {
-			defer func() {
-				if r := recover(); r != nil {
-					p.cfg.Logger.Error("queue: a callback of Config panicked", "err", r)
-				}
-			}()
-			fn()
-		}()
+		p.safely(fn)
 	}
 }
 
-func (p *Producer) noteState(n *notes, c StateChange) {
-	if fn := p.cfg.OnStateChange; fn != nil {
-		n.add(func() { fn(c) })
-	}
+func (p *Producer) safely(fn func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.cfg.Logger.Error("queue: a callback of Config panicked", "err", r)
+		}
+	}()
+	fn()
 }
 
 func (p *Producer) noteSpooled(n *notes, j job) {

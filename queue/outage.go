@@ -28,7 +28,10 @@ func (p *Producer) failed(at pass, hasty bool, err error, n *notes) {
 	o := outage{
 		since: time.Now(), cause: err.Error(), unanswered: c == inDoubt, ofJobs: c == odd || errors.As(err, &silent),
 	}
-	if !b.failed(generation, hasty, o) {
+	began := p.changes.note(p, n, func() (StateChange, bool) {
+		return StateChange{Queue: b.queue, Outage: true, Cause: o.cause, Since: o.since}, b.failed(generation, hasty, o)
+	})
+	if !began {
 		return
 	}
 	p.breakers.open.Add(1)
@@ -37,23 +40,25 @@ func (p *Producer) failed(at pass, hasty bool, err error, n *notes) {
 		p.counters.queueOutages.Add(1)
 	}
 	p.cfg.Logger.Warn("queue: outage begins, jobs go to the spool", append(b.attrs(), "err", err, "target", p.cfg.Target)...)
-	p.noteState(n, StateChange{Queue: b.queue, Outage: true, Cause: o.cause, Since: o.since})
 	p.replayer.poke()
 }
 
 // recovered tells the breaker that Redis took a write, and the log and the caller of New
 // if that ends an outage.
 func (p *Producer) recovered(b *breaker, n *notes) {
-	o, ended := b.recovered()
+	var c StateChange
+	ended := p.changes.note(p, n, func() (StateChange, bool) {
+		o, ended := b.recovered()
+		c = StateChange{Queue: b.queue, Cause: o.cause, Since: o.since, Lasted: time.Since(o.since), Spooled: b.spooled.Load()}
+		return c, ended
+	})
 	if !ended {
 		return
 	}
 	p.sender.forget()
 	p.breakers.open.Add(-1)
-	lasted, spooled := time.Since(o.since), b.spooled.Load()
-	p.cfg.Logger.Info("queue: outage ends, jobs go to Redis", append(b.attrs(), "err", o.cause, "target", p.cfg.Target,
-		"lasted", lasted.Round(time.Millisecond), "spooled", spooled)...)
-	p.noteState(n, StateChange{Queue: b.queue, Cause: o.cause, Since: o.since, Lasted: lasted, Spooled: spooled})
+	p.cfg.Logger.Info("queue: outage ends, jobs go to Redis", append(b.attrs(), "err", c.Cause, "target", p.cfg.Target,
+		"lasted", c.Lasted.Round(time.Millisecond), "spooled", c.Spooled)...)
 }
 
 // outageErrors names the outages there are.

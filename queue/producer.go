@@ -25,6 +25,7 @@ type Producer struct {
 	sender   *sender
 	spool    *spool.Spool
 	breakers *breakers
+	changes  changes
 	flights  flights
 	budget   budget
 	counters counters
