@@ -69,8 +69,9 @@ type Config struct {
 	// long as it knows the first: until a worker has finished it, and for its retention
 	// after that. So with a DedupeWindow longer than the outages to come, such a job
 	// runs once also where it was finished before the replay. It costs Redis's memory
-	// for each task that was finished within the window; see the README. Zero or
-	// negative: off. Whole seconds.
+	// for each task that was finished within the window; see the README. It does not
+	// reach the ticks of a scheduler, see SchedulerClient. Zero or negative: off. Whole
+	// seconds.
 	DedupeWindow time.Duration
 
 	// Guard is for how long a job that Redis has acknowledged is kept in a journal in SpoolDir

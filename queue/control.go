@@ -113,7 +113,7 @@ func (p *Producer) use(ctx context.Context, fn func(context.Context) error) erro
 	defer p.leave()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(p.replayer.ctx, func() { cancel(ErrClosed) })()
+	defer context.AfterFunc(p.replayer.ctx, func() { cancel(ErrClosed) })() //nolint:contextcheck // two ends, one context
 	err := fn(ctx)
 	if err != nil && errors.Is(context.Cause(ctx), ErrClosed) {
 		err = fmt.Errorf("%w: %w", ErrClosed, err)

@@ -19,6 +19,10 @@ import (
 // With asynq.Unique on the entry, ticks within its time are one job, also those of a second
 // scheduler. Ticks that fall into a time without the process are not caught up.
 //
+// Config.DedupeWindow does not reach ticks: what asynq sends does not tell whether it has
+// minted the id, and an entry with an asynq.TaskID must not keep its id for longer than it asks
+// for, else its next ticks are refused. asynq.Retention on the entry does the same.
+//
 // Do not use it for a Server, which would spin while Redis is down. Its Close does
 // nothing; asynq logs an error about that when a Scheduler shuts down. End schedulers
 // before the Producer.
