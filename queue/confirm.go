@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +15,8 @@ const DefaultConfirmTimeout = 100 * time.Millisecond
 // ConfirmConfig asks that replicas have a job before it counts as acknowledged.
 type ConfirmConfig struct {
 	// Replicas is how many have to confirm each job, by Redis's WAIT. A job that is not
-	// confirmed is in doubt: it goes to the spool, and an outage begins, which ends when a
-	// probe is confirmed. Zero or negative: off.
+	// confirmed is in doubt: it goes to the spool, and stays there until it is. An outage
+	// begins, which ends when a probe is confirmed. Zero or negative: off.
 	//
 	// Each pipeline ends with one WAIT for all that is in it. It costs each call the way
 	// from Redis to its replicas and back, and in an attempt without enough of them Timeout.
@@ -67,39 +66,47 @@ func (c ConfirmConfig) ask(ctx context.Context, p redis.Pipeliner, queue string)
 	return &confirmation{setProbe(ctx, p, queue), p.Do(ctx, "wait", c.Replicas, c.Timeout.Milliseconds())}
 }
 
-// check returns an error unless the WAIT that was asked for says that enough replicas
-// confirmed.
+// check returns an error unless the WAIT says that enough replicas confirmed.
 func (c ConfirmConfig) check(asked *confirmation) error {
 	if asked == nil {
 		return nil
 	}
 	n, err := asked.wait.Int()
-	if errors.Is(err, redis.Nil) {
-		err = nil
-	}
-	switch err := cmp.Or(asked.set.Err(), err); {
-	case err != nil:
-		return unconfirmedError{"queue: replicas cannot be asked to confirm: " + scrub(err).Error()}
+	switch {
+	case err != nil && !errors.Is(err, redis.Nil):
+		return cannotAsk(err)
 	case n < c.Replicas:
 		return unconfirmedError{fmt.Sprintf("queue: %d of %d replicas confirmed within %v", n, c.Replicas, c.Timeout)}
 	}
 	return nil
 }
 
+func cannotAsk(err error) error {
+	return unconfirmedError{"queue: replicas cannot be asked to confirm: " + scrub(err).Error()}
+}
+
 // demand takes back what Redis answered, if too few replicas confirmed. That it refuses a job
 // stays, with a note.
 func (c ConfirmConfig) demand(results []result, asked *confirmation) {
-	err := c.check(asked)
-	if err == nil {
+	if asked == nil {
 		return
 	}
+	err := c.check(asked)
+	ofOthers := err // what another connection has written
+	if set := asked.set.Err(); err == nil && set != nil {
+		ofOthers = cannotAsk(set)
+	}
 	for i, r := range results {
+		why := err
+		if r.verdict != enqueued {
+			why = ofOthers
+		}
 		switch {
-		case r.err != nil:
+		case r.err != nil || why == nil:
 		case r.verdict.refuses():
-			results[i].unconfirmed = err
+			results[i].unconfirmed = why
 		default:
-			results[i] = result{err: err}
+			results[i] = result{err: why}
 		}
 	}
 }
