@@ -264,7 +264,7 @@ func TestOrderAfterTheScriptsAreGone(t *testing.T) {
 	r := redistest.Run(t, redistest.Options{})
 	proxy := redistest.NewProxy(t, r.Addr())
 	p := newProducer(t, queue.Config{
-		Redis: server(proxy.Addr()), SpoolDir: t.TempDir(), Replay: queue.ReplayConfig{Ordering: queue.FIFO},
+		Redis: server(proxy.Addr()), SpoolDir: t.TempDir(), Replay: queue.ReplayConfig{Ordering: queue.FIFO}, EnqueueTimeout: patience,
 	})
 	_, err := p.EnqueueBatch(t.Context(), mixed(0, 10))
 	must(t, err)
@@ -285,5 +285,6 @@ func TestOrderAfterTheScriptsAreGone(t *testing.T) {
 	must(t, err)
 	_, err = p.EnqueueBatch(t.Context(), mixed(n+1, n+20))
 	must(t, err)
+	drain(t, p)
 	inOrder(t, numbers(t, r.Addr(), "default"), n+20)
 }
