@@ -310,11 +310,11 @@ func TestClusterSendsOnce(t *testing.T) {
 		if where := all.enqueue(t, p, "q", nil); where != queue.InRedis {
 			t.Fatalf("%d: live: %v", i, where)
 		}
-		before := proxy.Requests("EVALSHA")
+		before := scriptsSent(proxy)
 		lost := proxy.CutAfterReplies(0, how)
 		where := all.enqueue(t, p, "q", nil)
 		<-lost
-		if n := proxy.Requests("EVALSHA") - before; n != 1 || where != queue.InDoubt {
+		if n := scriptsSent(proxy) - before; n != 1 || where != queue.InDoubt {
 			t.Errorf("%d: sent %d times, %v", i, n, where)
 		}
 		drain(t, p)

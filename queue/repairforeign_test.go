@@ -155,8 +155,8 @@ func TestARepairWithoutItsRights(t *testing.T) {
 	p := newProducer(t, cfg)
 	ids := enqueue(t, p, 1)
 	acl(t, admin, "app", "+lpush")
-	sent := proxy.Requests("EVALSHA")
-	eventually(t, "it is tried again", func() bool { return proxy.Requests("EVALSHA") > sent+4 })
+	sent := scriptsSent(proxy)
+	eventually(t, "it is tried again", func() bool { return scriptsSent(proxy) > sent+4 })
 	if st := p.Stats(); st.Dead != 0 || st.Pending != 1 || st.State != queue.StatePartial {
 		t.Errorf("alone: %+v", st)
 	}
