@@ -62,14 +62,19 @@ func judgeVersion(f facts) finding {
 	v := f.info["redis_version"]
 	switch {
 	case v == "":
-		return warned("", "the server does not say its version", "see that it is Redis 6.0.6 or newer, or speaks as that does")
+		return warned("", "the server does not say its version", "see that it is Redis 6.2 or newer, or speaks as that does")
 	case olderThan(v, 4, 0, 0):
 		return failed("", v+": asynq needs 4.0", "upgrade Redis")
 	case olderThan(v, 6, 0, 6):
-		return warned("", v+": no LPOS, so a job whose script failed in the middle becomes a dead letter; and no user rights before 6.0", "upgrade Redis")
+		return warned("", v+": no LPOS, so a job whose script failed in the middle becomes a dead letter; no user rights before 6.0; "+noArchive, "upgrade Redis")
+	case olderThan(v, 6, 2, 0):
+		return warned("", v+": "+noArchive, "upgrade Redis")
 	}
 	return passed("", v)
 }
+
+// noArchive is what asynq v0.26.0 cannot do without ZRANGE BYSCORE, which came with Redis 6.2.
+const noArchive = "before 6.2 asynq's workers cannot archive a job that has failed for good"
 
 // olderThan compares a version such as 7.0.15 with another.
 func olderThan(v string, than ...int) bool {

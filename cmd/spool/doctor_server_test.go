@@ -20,7 +20,8 @@ func TestJudgeServer(t *testing.T) {
 	}{
 		{judgeVersion, "", resultOK, "7.0.15"},
 		{judgeVersion, "redis_version:6.0.5", resultWarn, "LPOS"},
-		{judgeVersion, "redis_version:6.0.6", resultOK, ""},
+		{judgeVersion, "redis_version:6.0.6", resultWarn, "archive"},
+		{judgeVersion, "redis_version:6.2.0", resultOK, "6.2.0"},
 		{judgeVersion, "redis_version:10.0", resultOK, ""},
 		{judgeVersion, "redis_version:3.2.12", resultFail, "asynq needs 4.0"},
 		{judgeVersion, "redis_version:", resultWarn, "does not say"},

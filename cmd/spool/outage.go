@@ -33,8 +33,9 @@ What to look at
 
 What to do
 
-  1. Bring Redis back, or fail over. The services try about twice a second, and
-     go on by themselves: nothing needs to be restarted.
+  1. Bring Redis back, or fail over. The services try about twice a second, every
+     two seconds where it is silent, and go on by themselves: nothing needs to be
+     restarted.
   2. Look at the time until the spool is full ("full in"). If that is short, make
      room on the disk, or raise Config.Spool.MaxBytes. A full spool loses nothing
      that it holds, but new jobs are refused with ErrFull.
