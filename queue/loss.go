@@ -3,9 +3,7 @@ package queue
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"slices"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -68,6 +66,7 @@ type lossGuard struct {
 
 	sweeping bool
 	swept    time.Time // when the last sweep began
+	tried    time.Time // when it was last tried to recover
 	told     string    // what was last complained of
 
 	losses, missing, resent, maybeDone atomic.Int64
@@ -158,203 +157,64 @@ func (g *lossGuard) troubled() bool {
 	return false
 }
 
-// advance brings the markers up to date of queues that have had traffic.
+// advance brings the markers up to date of queues that have had traffic, and follows losses.
 func (g *lossGuard) advance() {
-	for q, seq := range g.j.lasts() {
-		id := markID{g.j.store.OwnName(), q}
-		if g.marks[id] == nil {
-			g.marks[id] = newMark(id.owner, q, g.markKeep())
-			if at, set := g.p.sender.first.when(q); set {
-				g.marks[id].introduced(at)
-			}
-		}
-		g.advanceTo(g.marks[id], seq)
+	if g.look(func(m *mark, last uint64) bool { return !m.covers(last) }) {
+		g.follow()
+		return
 	}
-	for id, seq := range g.targets {
-		g.advanceTo(g.marks[id], seq)
+	if g.losing(nil) && time.Since(g.tried) >= recoverAgain {
+		g.complain(g.recover())
 	}
 }
 
 // markKeep is how long a marker stays in Redis.
 func (g *lossGuard) markKeep() time.Duration { return 2*g.keep + markSlack }
 
-// advanceTo sets one marker, if there is no outage, and follows a loss that shows.
-func (g *lossGuard) advanceTo(m *mark, seq uint64) {
-	if g.ctx.Err() != nil || g.p.breakers.stops(m.queue) || m.found == nil && m.covers(seq) {
-		return
-	}
-	if m.found != nil {
-		if time.Since(m.tried) >= recoverAgain {
-			g.complain(g.recover(m))
+// look sets those markers that are picked, to the last entries that they are to cover. It
+// reports whether one of them shows a loss.
+func (g *lossGuard) look(pick func(m *mark, last uint64) bool) (lost bool) {
+	for id, last := range g.lasts() {
+		m := g.marks[id]
+		if m == nil {
+			m = newMark(id.owner, id.queue, g.markKeep())
+			if at, set := g.p.sender.first.when(id.queue); set {
+				m.introduced(at)
+			}
+			g.marks[id] = m
 		}
-		return
+		if m.found == nil && pick(m, last) && g.advanceTo(m, last) {
+			lost = true
+		}
+	}
+	return lost
+}
+
+// lasts returns the last entry of each queue, of the own journal and of adopted ones.
+func (g *lossGuard) lasts() map[markID]uint64 {
+	lasts := maps.Clone(g.targets)
+	for q, seq := range g.j.lasts() {
+		lasts[markID{g.j.store.OwnName(), q}] = seq
+	}
+	return lasts
+}
+
+// advanceTo sets one marker, if there is no outage. It reports whether a loss shows.
+func (g *lossGuard) advanceTo(m *mark, last uint64) (lost bool) {
+	if g.ctx.Err() != nil || g.p.breakers.stops(m.queue) {
+		return false
 	}
 	ctx, cancel := context.WithTimeout(g.ctx, markTimeout)
 	defer cancel()
-	lost, err := m.advance(ctx, g.p.sender, seq, time.Now())
-	m.failing = err != nil
-	switch {
-	case lost:
-		g.complain(errors.Join(err, g.recover(m)))
+	last = max(last, m.value)
+	lost, err := m.advance(ctx, g.p.sender, last, time.Now())
+	switch m.failing = err != nil; {
 	case err != nil:
 		g.complain(err)
-	case m.owner == g.j.store.OwnName():
-		g.j.marked(m.queue, seq)
+	case !lost && m.owner == g.j.store.OwnName():
+		g.j.marked(m.queue, last)
 	}
-}
-
-// recover finds out what is missing since the marker that Redis went back to was set, and
-// sends it again. An error leaves the loss as it is; it is gone on with later.
-func (g *lossGuard) recover(m *mark) error {
-	m.tried = time.Now()
-	ctx, cancel := context.WithTimeout(g.ctx, markTimeout)
-	defer cancel()
-	if err := m.acknowledge(ctx, g.p.sender); err != nil {
-		return err
-	}
-	if m.until == 0 {
-		if err := g.p.flights.wait(ctx); err != nil {
-			return fmt.Errorf("queue: jobs on their way have not arrived: %w", err)
-		}
-		m.until = g.latest(m)
-	}
-	g.p.sender.forget() // the queues' registrations may be lost, too
-	g.j.flush()
-	err := g.eachPage(func(blobs []spool.Entry) error { return g.recoverPage(m, blobs) })
-	if err != nil {
-		return err
-	}
-	g.lastLoss.Store(time.Now().UnixNano())
-	g.losses.Add(1)
-	g.p.cfg.Logger.Warn("queue: Redis has lost jobs that it had acknowledged", "queue", m.queue, "target", g.p.cfg.Target,
-		"missing", m.missing, "sent_again", m.resent)
-	m.accept()
-	return nil
-}
-
-// latest returns the last entry that a marker is to cover. What is sent after a loss was
-// acknowledged is not suspect: were it lost, the marker would show that again. It would be
-// taken for lost whenever a worker is quicker than the look-up, and when it was sent again too.
-func (g *lossGuard) latest(m *mark) uint64 {
-	if m.owner == g.j.store.OwnName() {
-		return g.j.lasts()[m.queue]
-	}
-	return g.targets[markID{m.owner, m.queue}]
-}
-
-// recoverPage sends again what is missing of some blobs.
-func (g *lossGuard) recoverPage(m *mark, blobs []spool.Entry) error {
-	var left []suspect
-	for _, b := range blobs {
-		if b.Position.Owner() == m.owner {
-			left = g.suspects(b, m, left)
-		}
-	}
-	lost, err := g.lookUp(m.queue, left)
-	if err != nil || len(lost) == 0 {
-		return err
-	}
-	return g.recoverPart(m, lost)
-}
-
-// recoverPart sends lost jobs again. A spool that has no room for all may have for some.
-func (g *lossGuard) recoverPart(m *mark, lost []suspect) error {
-	n, err := g.resend(lost)
-	if half := len(lost) / 2; errors.Is(err, spool.ErrFull) && half > 0 {
-		if err := g.recoverPart(m, lost[:half]); err != nil {
-			return err
-		}
-		return g.recoverPart(m, lost[half:])
-	}
-	if err != nil {
-		return err
-	}
-	m.missing, m.resent = m.missing+len(lost), m.resent+n
-	g.missing.Add(int64(len(lost)))
-	g.resent.Add(int64(n))
-	for _, s := range lost {
-		g.dealtWith(s)
-		if g.policy == ResendLost && !s.job.ProcessAt.After(m.tried) {
-			g.maybeDone.Add(1)
-		}
-	}
-	return nil
-}
-
-// dealtWith notes that a lost job was sent again, or only reported.
-func (g *lossGuard) dealtWith(s suspect) {
-	if g.policy == ResendLost {
-		g.noteDone(s.blob, s.index)
-		return
-	}
-	if g.lost[s.blob] == nil {
-		g.lost[s.blob] = &bitset{}
-	}
-	g.lost[s.blob].set(s.index)
-}
-
-// suspect is a job of a blob that Redis may have lost.
-type suspect struct {
-	blob  spool.Position
-	index int
-	job   job
-}
-
-// suspects appends the jobs of a queue in a blob that were acknowledged since a marker was
-// set, up to when the loss was acknowledged. What cannot be read is left out.
-func (g *lossGuard) suspects(b spool.Entry, m *mark, left []suspect) []suspect {
-	index := -1
-	_ = readEntries(b.Data, func(e entry) error {
-		if e.record.ID == "" {
-			return nil
-		}
-		if index++; e.queue != m.queue || g.done[b.Position].has(index) || g.lost[b.Position].has(index) || e.seq <= *m.found || e.seq > m.until {
-			return nil
-		}
-		if one, err := readJob(e.record); err == nil {
-			left = append(left, suspect{b.Position, index, one})
-		}
-		return nil
-	})
-	return left
-}
-
-// lookUp returns those jobs of a queue that Redis does not have.
-func (g *lossGuard) lookUp(queue string, left []suspect) (lost []suspect, err error) {
-	for chunk := range slices.Chunk(left, lookMost) {
-		ctx, cancel := context.WithTimeout(g.ctx, markTimeout)
-		keys := make([]string, len(chunk))
-		for i, s := range chunk {
-			keys[i] = compose.TaskKey(queue, s.job.ID)
-		}
-		states, _, err := g.p.sender.states(ctx, queue, keys, "")
-		cancel()
-		if err != nil {
-			return nil, err
-		}
-		for i, s := range chunk {
-			if states[i] == stateGone {
-				lost = append(lost, s)
-			}
-		}
-	}
-	return lost, nil
-}
-
-// eachPage reads the whole journal, some blobs at a time. What is still to be read stays.
-func (g *lossGuard) eachPage(fn func([]spool.Entry) error) error {
-	r := g.j.store.Reader(journalFlow)
-	defer g.j.unread.Store(nil)
-	for {
-		blobs, err := r.Read(sweepBlobs, journalMost)
-		if err != nil || len(blobs) == 0 {
-			return err
-		}
-		g.j.unread.Store(&blobs[0].Position)
-		if err := errors.Join(g.ctx.Err(), fn(blobs)); err != nil {
-			return err
-		}
-	}
+	return lost
 }
 
 // addStats adds what was found out. A nil lossGuard has nothing.

@@ -40,10 +40,10 @@ func TestALossIsTriedAgainLater(t *testing.T) {
 	undo := k.spoil(t, ids[0])
 	k.advance()
 	undo()
-	k.mark().tried = time.Now().Add(time.Minute) // so that the test may take its time
+	k.g.tried = time.Now().Add(time.Minute) // so that the test may take its time
 	k.g.advance()
 	k.wantLost(t, 0, 0)
-	k.mark().tried = time.Now().Add(-recoverAgain)
+	k.g.tried = time.Now().Add(-recoverAgain)
 	k.g.advance()
 	k.wantLost(t, 1, 3)
 }
@@ -79,7 +79,7 @@ func TestAMarkerThatCannotBeSetIsComplainedOfOnce(t *testing.T) {
 	for n := 1; n <= 2; n++ {
 		k.enqueue(t, 1, 10)
 		k.advance()
-		if k.mark().value != k.g.latest(k.mark()) {
+		if k.mark().value != k.g.lasts()[markID{k.mark().owner, "default"}] {
 			t.Fatal("the marker is not set")
 		}
 		k.sweep()

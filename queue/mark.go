@@ -53,7 +53,6 @@ type mark struct {
 
 	// Of a loss that goes on:
 	acknowledged    bool      // see acknowledge
-	tried           time.Time // when it was last tried to mend it
 	until           uint64    // the last entry that may be lost; 0: not known yet
 	missing, resent int       // so far
 }
@@ -144,6 +143,12 @@ func (m *mark) lose(was uint64, text string) {
 		m.found = &was
 	}
 	m.possible, m.acknowledged, m.until = []string{text}, false, 0
+}
+
+// suspects reports whether an entry may be lost: it was acknowledged after the value was set
+// that Redis went back to, and before the loss was known. False of all for nil.
+func (m *mark) suspects(seq uint64) bool {
+	return m != nil && m.found != nil && seq > *m.found && (m.until == 0 || seq <= m.until)
 }
 
 // acknowledge says in Redis that a loss is known, before it is looked up what is missing: if

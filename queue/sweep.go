@@ -132,9 +132,10 @@ func (g *lossGuard) sweepBlob(b spool.Entry, byMark map[markID][]checked) (jobs 
 	return jobs
 }
 
-// expired reports whether a blob is older than jobs are kept.
+// expired reports whether a blob is older than jobs are kept. One with jobs that may be lost
+// stays until that is mended.
 func (g *lossGuard) expired(b spool.Entry) bool {
-	return time.Since(b.At) > g.keep && !g.losing()
+	return time.Since(b.At) > g.keep && (!g.losing(nil) || !g.hasSuspects(b))
 }
 
 // checked is a job of a blob that is looked up.
@@ -168,7 +169,8 @@ func (g *lossGuard) sweepQueue(m *mark, jobs []checked) error {
 				return err
 			}
 			if lost {
-				return g.recover(m)
+				g.follow()
+				return nil
 			}
 		}
 		for i, c := range chunk {
@@ -178,16 +180,6 @@ func (g *lossGuard) sweepQueue(m *mark, jobs []checked) error {
 		}
 	}
 	return nil
-}
-
-// losing reports whether a loss goes on.
-func (g *lossGuard) losing() bool {
-	for _, m := range g.marks {
-		if m.found != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // adopt takes over the journals of dead processes. What their markers hold tells whether Redis
@@ -207,7 +199,7 @@ func (g *lossGuard) adopt() {
 		known[id.owner] = true
 	}
 	var old []spool.Position
-	err = g.eachPage(func(blobs []spool.Entry) error {
+	err = g.eachPage(nil, func(blobs []spool.Entry) error {
 		for _, b := range blobs {
 			owner := b.Position.Owner()
 			switch {
