@@ -58,7 +58,8 @@ type journal struct {
 	writing sync.Mutex // held by flush
 	spare   waiting    // what was written last, to be used again; guarded by writing
 
-	// unread is the first blob that a recovery has not dealt with; nil: none goes on.
+	// unread is the first blob that must stay: a recovery has not dealt with it. The zero one
+	// stands for all; nil: none goes on.
 	unread atomic.Pointer[spool.Position]
 
 	jobs    atomic.Int64 // in the blobs of the store
@@ -224,6 +225,9 @@ const journalFlow = "journal"
 func (j *journal) trim() bool {
 	blobs, err := j.store.Read(math.MaxInt, 2*journalSegment) // of one segment
 	if unread := j.unread.Load(); unread != nil {
+		if *unread == (spool.Position{}) {
+			return false
+		}
 		if i := slices.IndexFunc(blobs, func(b spool.Entry) bool { return b.Position == *unread }); i >= 0 {
 			blobs = blobs[:i]
 		}

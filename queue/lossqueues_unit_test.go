@@ -84,3 +84,45 @@ func TestALossKeepsNoMoreThanItNeeds(t *testing.T) {
 		t.Errorf("%d jobs in the journal, want the 2 that may be lost", n)
 	}
 }
+
+// TestWhatIsLostIsNotTrimmed between two tries to send it again: it is the newest that the journal
+// has no room for then.
+func TestWhatIsLostIsNotTrimmed(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{GuardBytes: 2 << 20})
+	ids := k.enqueue(t, 3, 10)
+	k.advance()
+	k.lose(t)
+	undo := k.spoil(t, ids[0])
+	fill := func() {
+		before := k.g.j.skipped.Load()
+		for n := 0; k.g.j.skipped.Load() == before; n++ {
+			k.enqueue(t, 1, 100_000)
+			k.g.j.flush()
+			if n > 100 {
+				t.Fatal("the journal is never without room")
+			}
+		}
+	}
+	for range 3 {
+		k.advance()
+		fill()
+		k.g.adopt()
+		k.sweep()
+		fill()
+	}
+	undo()
+	k.advance()
+	k.wantLost(t, 1, 3)
+	fill()
+	if n := k.Journalled(); n > 30 {
+		t.Errorf("%d jobs in the journal", n)
+	}
+	blobs, err := k.g.j.store.Read(1, 1)
+	check(t, err)
+	e, err := decodeEntries(blobs[0].Data)
+	check(t, err)
+	if len(e) > 0 && e[len(e)-1].seq <= 4 {
+		t.Error("after the loss nothing is trimmed")
+	}
+}

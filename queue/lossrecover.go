@@ -16,8 +16,19 @@ import (
 // mostly lost those of others too: so all markers are looked at before anything else is done,
 // and what comes from now on is suspect of none.
 func (g *lossGuard) follow() {
+	g.protect()
 	g.look(func(*mark, uint64) bool { return true })
 	g.complain(g.recover())
+}
+
+// protect has the journal keep what it has, as long as a loss goes on: what is lost is not to make
+// room for what is not.
+func (g *lossGuard) protect() {
+	if g.losing(nil) {
+		g.j.unread.Store(&spool.Position{})
+		return
+	}
+	g.j.unread.Store(nil)
 }
 
 // losing reports whether a loss goes on, of others than some.
@@ -55,6 +66,7 @@ func (g *lossGuard) recover() error {
 	for _, id := range slices.SortedFunc(maps.Keys(losses), markID.compare) {
 		g.recovered(losses[id])
 	}
+	g.protect()
 	return errors.Join(unknown, failed)
 }
 
@@ -225,17 +237,19 @@ func (g *lossGuard) lookUp(queue string, left []suspect) (lost []suspect, err er
 	return lost, nil
 }
 
-// eachPage reads the whole journal, some blobs at a time. What is still to be read stays, and
-// all of it while a loss goes on that is none of those that are dealt with.
+// eachPage reads the whole journal, some blobs at a time. What was read may be given up, but for
+// a loss that goes on and is none of those that are dealt with.
 func (g *lossGuard) eachPage(losses map[markID]*mark, fn func([]spool.Entry) error) error {
 	r := g.j.store.Reader(journalFlow)
-	defer g.j.unread.Store(nil)
+	defer g.protect()
 	for {
 		blobs, err := r.Read(sweepBlobs, journalMost)
 		if err != nil || len(blobs) == 0 {
 			return err
 		}
-		g.j.unread.Store(&blobs[0].Position)
+		if !g.losing(losses) {
+			g.j.unread.Store(&blobs[0].Position)
+		}
 		if err := errors.Join(g.ctx.Err(), fn(blobs)); err != nil {
 			return err
 		}

@@ -52,9 +52,9 @@ type mark struct {
 	atLeast uint64
 
 	// Of a loss that goes on:
-	acknowledged    bool      // see acknowledge
-	until           uint64    // the last entry that may be lost; 0: not known yet
-	missing, resent int       // so far
+	acknowledged    bool   // see acknowledge
+	until           uint64 // the last entry that may be lost; 0: not known yet
+	missing, resent int    // so far
 }
 
 // newMark returns the marker of a queue that has none in Redis yet, or the first one: nobody
