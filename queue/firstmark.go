@@ -63,3 +63,13 @@ func (f *firstMarks) when(queue string) (at time.Time, set bool) {
 	}
 	return at, set
 }
+
+// stays returns up to when a queue's first marker stays in Redis, if it was set.
+func (f *firstMarks) stays(queue string) (until time.Time, set bool) {
+	at, set := f.when(queue)
+	if !set {
+		return at, false
+	}
+	m := mark{keep: f.keep, set: at}
+	return m.staying(), true
+}

@@ -106,19 +106,19 @@ func (j *journal) add(one job) {
 		last = new(uint64)
 		j.last[one.Queue] = last
 		poke(j.fresh)
-		if _, set := j.first.when(one.Queue); set {
-			j.put(entry{seq: firstMark, queue: one.Queue}, nil)
+		if stays, set := j.first.stays(one.Queue); set {
+			j.put(entry{seq: firstMark, queue: one.Queue, stays: stays.UnixMilli()}, nil)
 		}
 	}
 	*last = j.seq
 	j.put(entry{seq: j.seq, queue: one.Queue, record: spool.Record{ID: one.ID, Lock: one.Lock, LockUntil: one.LockUntil, At: one.At}}, &one)
 }
 
-// marked notes the value that a queue's marker has, for those who adopt the journal.
-func (j *journal) marked(queue string, value uint64) {
+// marked notes what a marker is, for those who adopt the journal.
+func (j *journal) marked(m *mark) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.put(entry{seq: value, queue: queue}, nil)
+	j.put(entry{seq: m.value, queue: m.queue, stays: m.staying().UnixMilli()}, nil)
 }
 
 func (j *journal) put(e entry, one *job) {

@@ -16,6 +16,7 @@ func someEntries() []entry {
 		{seq: 1, queue: "default", record: spool.Record{ID: "a", At: at, Data: []byte("data")}},
 		{seq: 300, queue: "", record: spool.Record{ID: "b", At: at, Lock: "lock", LockUntil: at.Add(time.Hour), Data: []byte{0, 255}}},
 		{seq: 1 << 63, queue: "other"}, // a marker
+		{seq: 300, queue: "default", stays: at.UnixMilli()},
 	}
 }
 

@@ -14,12 +14,17 @@ type entry struct {
 	seq    uint64
 	queue  string
 	record spool.Record // zero: the entry says that the queue's marker is seq
+	stays  int64        // Unix milliseconds up to which that marker stays in Redis; 0: not known
 }
 
 // encode appends an entry to a blob. Its fields are varints, and strings behind their lengths.
-// Its data is that of its record, or that of a job, which need not be encoded before.
+// Its data is that of its record, or that of a job, which need not be encoded before. How long a
+// marker stays is an entry without a queue, in front of that of the marker.
 func (e *entry) encode(b []byte, one *job) []byte {
 	r := &e.record
+	if r.ID == "" && e.stays != 0 {
+		b = append(binary.AppendUvarint(b, uint64(e.stays)), 0, 0)
+	}
 	b = binary.AppendUvarint(b, e.seq)
 	b = appendText(b, e.queue)
 	b = appendText(b, r.ID)
@@ -42,6 +47,9 @@ func (e *entry) encode(b []byte, one *job) []byte {
 	return b
 }
 
+// isStay reports whether an entry says how long the marker stays that is in the next one.
+func (e *entry) isStay() bool { return e.queue == "" && e.record.ID == "" }
+
 // dataLength is the size of the length of an entry's data.
 const dataLength = 4
 
@@ -55,16 +63,16 @@ var errBlob = errors.New("queue: a blob of the journal is damaged")
 func readEntries(blob []byte, fn func(entry) error) error {
 	d := blobDecoder{b: blob}
 	for len(d.b) > 0 {
-		e := entry{seq: d.uvarint(), queue: d.text()}
-		if e.record.ID = d.text(); e.record.ID != "" {
-			e.record.At = time.Unix(0, d.varint())
-			if e.record.Lock = d.text(); e.record.Lock != "" {
-				e.record.LockUntil = time.Unix(0, d.varint())
-			}
-			e.record.Data = d.data()
+		e, stays := d.entry(), int64(0)
+		if e.isStay() {
+			stays = int64(e.seq)
+			e = d.entry()
 		}
-		if d.bad {
+		if d.bad || e.isStay() {
 			return errBlob
+		}
+		if e.record.ID == "" {
+			e.stays = stays
 		}
 		if err := fn(e); err != nil {
 			return err
@@ -87,6 +95,18 @@ func countEntries(blob []byte) (n int, err error) {
 type blobDecoder struct {
 	b   []byte
 	bad bool
+}
+
+func (d *blobDecoder) entry() entry {
+	e := entry{seq: d.uvarint(), queue: d.text()}
+	if e.record.ID = d.text(); e.record.ID != "" {
+		e.record.At = time.Unix(0, d.varint())
+		if e.record.Lock = d.text(); e.record.Lock != "" {
+			e.record.LockUntil = time.Unix(0, d.varint())
+		}
+		e.record.Data = d.data()
+	}
+	return e
 }
 
 func (d *blobDecoder) uvarint() uint64 {

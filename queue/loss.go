@@ -212,7 +212,7 @@ func (g *lossGuard) advanceTo(m *mark, last uint64) (lost bool) {
 	case err != nil:
 		g.complain(err)
 	case !lost && m.owner == g.j.store.OwnName():
-		g.j.marked(m.queue, last)
+		g.j.marked(m)
 	}
 	return lost
 }

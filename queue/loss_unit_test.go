@@ -197,7 +197,7 @@ func TestALateMarkerOfADeadProcess(t *testing.T) {
 			check(t, k.rdb.Set(t.Context(), id.key(), firstMark, 0).Err())
 			server, err := k.sender.server(t.Context(), "default")
 			check(t, err)
-			check(t, k.g.marks[id].inherit(t.Context(), server))
+			check(t, k.g.marks[id].inherit(t.Context(), server, time.Now()))
 			k.done(t, ids...)
 			check(t, k.rdb.Set(t.Context(), id.key(), "3", 0).Err())
 			notice(k)

@@ -50,6 +50,7 @@ type mark struct {
 	// atLeast is what a dead process had set it to: it has that value or a higher one,
 	// unless Redis lost something. Nobody knows which as long as possible is nil.
 	atLeast uint64
+	stays   time.Time // up to when it stays in Redis; zero: not known
 
 	// Of a loss that goes on:
 	acknowledged    bool   // see acknowledge
@@ -80,18 +81,26 @@ func (m *mark) covers(seq uint64) bool {
 func (m *mark) advance(ctx context.Context, s *sender, seq uint64, now time.Time) (lost bool, err error) {
 	server, err := s.server(ctx, m.queue)
 	if err == nil && m.possible == nil {
-		err = m.inherit(ctx, server)
+		err = m.inherit(ctx, server, now)
 	}
 	if err != nil || m.found != nil {
 		return m.found != nil, scrub(err)
 	}
-	if !m.set.IsZero() && now.Sub(m.set) > m.keep-markSlack/2 && !slices.Contains(m.possible, "") {
+	if stays := m.staying(); !stays.IsZero() && now.After(stays) && !slices.Contains(m.possible, "") {
 		m.possible = append(m.possible, "") // it may have expired
 	}
 	if lost, err = m.swap(ctx, server, strconv.FormatUint(seq, 10)); err == nil && !lost {
 		m.value, m.set = seq, now
 	}
 	return lost, err
+}
+
+// staying returns up to when the marker stays in Redis, for sure; zero: that is not known.
+func (m *mark) staying() time.Time {
+	if m.set.IsZero() {
+		return time.Time{}
+	}
+	return m.set.Add(m.keep - markSlack/2)
 }
 
 // swap gives the marker a value, if it has one of those that are possible, which is then the
@@ -172,17 +181,18 @@ func (m *mark) acknowledge(ctx context.Context, s *sender) error {
 }
 
 // inherit looks what a dead process has left of its marker. There may be none, if the process
-// did not know of one.
-func (m *mark) inherit(ctx context.Context, server redis.UniversalClient) error {
+// did not know of one, or if it has expired.
+func (m *mark) inherit(ctx context.Context, server redis.UniversalClient, now time.Time) error {
 	text, err := server.Get(ctx, m.key()).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return err
 	}
 	was, err := markValue(text)
+	expired := text == "" && !m.stays.IsZero() && now.After(m.stays)
 	switch {
 	case err != nil:
 		return err
-	case was < m.atLeast:
+	case was < m.atLeast && !expired:
 		m.lose(was, text)
 	default:
 		m.value, m.possible = was, []string{text}

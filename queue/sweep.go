@@ -33,7 +33,7 @@ func (g *lossGuard) beginSweep() {
 	g.j.flush()
 	for id, m := range g.marks {
 		if id.owner == g.j.store.OwnName() && !m.set.IsZero() {
-			g.j.marked(m.queue, m.value) // the entry that says so may be let go of
+			g.j.marked(m) // the entry that says so may be let go of
 		}
 	}
 	g.j.flush()
@@ -193,7 +193,7 @@ func (g *lossGuard) adopt() {
 		return
 	}
 	g.rewind()
-	a := adopted{marked: map[markID]uint64{}, last: map[markID]uint64{}}
+	a := adopted{marked: map[markID]uint64{}, stays: map[markID]int64{}, last: map[markID]uint64{}}
 	known := map[string]bool{}
 	for id := range g.targets {
 		known[id.owner] = true
@@ -224,9 +224,7 @@ func (g *lossGuard) adopt() {
 	for id, seq := range a.last {
 		g.targets[id] = max(g.targets[id], seq)
 		if g.marks[id] == nil {
-			m := newMark(id.owner, id.queue, g.markKeep())
-			m.atLeast, m.possible = a.marked[id], nil
-			g.marks[id] = m
+			g.marks[id] = a.newMark(id, g.markKeep())
 		}
 	}
 }
@@ -235,7 +233,19 @@ func (g *lossGuard) adopt() {
 type adopted struct {
 	jobs   int64             // that were not known
 	marked map[markID]uint64 // the highest value that a marker is known to have had
+	stays  map[markID]int64  // up to when it stays in Redis, in Unix milliseconds
 	last   map[markID]uint64 // entry
+}
+
+// newMark returns a marker of a dead process. It is kept for no less long than that had set it to.
+func (a *adopted) newMark(id markID, keep time.Duration) *mark {
+	m := newMark(id.owner, id.queue, keep)
+	m.atLeast, m.possible = a.marked[id], nil
+	if ms := a.stays[id]; ms != 0 {
+		m.stays = time.UnixMilli(ms)
+		m.keep = max(keep, time.Until(m.stays)+markSlack/2)
+	}
+	return m
 }
 
 // add adds a blob of a process, whose journal may be known, as far as it can be read.
@@ -245,6 +255,7 @@ func (a *adopted) add(b spool.Entry, known bool) {
 		switch {
 		case e.record.ID == "":
 			a.marked[id] = max(a.marked[id], e.seq)
+			a.stays[id] = max(a.stays[id], e.stays)
 		case !known:
 			a.jobs++
 		}
