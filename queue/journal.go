@@ -21,6 +21,9 @@ const (
 	// journalMost is the size at which what waits is written without waiting any longer.
 	journalMost = 1 << 20
 
+	// waitsMost is the size beyond which nothing more waits: a disk may be slower than Redis.
+	waitsMost = 16 << 20
+
 	// journalBlob is the size at which a blob is full. Each commit rewrites up to four blobs:
 	// bbolt splits no page of so few.
 	journalBlob = 16 << 10
@@ -57,6 +60,7 @@ type journal struct {
 
 	writing sync.Mutex // held by flush
 	spare   waiting    // what was written last, to be used again; guarded by writing
+	slow    bool       // the last time not all had room that was to wait; guarded by writing
 
 	// unread is the first blob that must stay: a recovery has not dealt with it. The zero one
 	// stands for all; nil: none goes on.
@@ -122,6 +126,12 @@ func (j *journal) marked(m *mark) {
 }
 
 func (j *journal) put(e entry, one *job) {
+	if len(j.waits.bytes) >= waitsMost {
+		if one != nil {
+			j.waits.skipped++
+		}
+		return
+	}
 	first := len(j.waits.bytes) == 0
 	j.waits.add(e, one)
 	if first || len(j.waits.bytes) >= journalMost {
@@ -182,9 +192,19 @@ func (j *journal) flush() {
 		j.write(blobs[:n], w.bytes)
 		blobs = blobs[n:]
 	}
+	j.skip(w.skipped)
 	if cap(w.bytes) <= 4*journalMost {
-		j.spare = waiting{w.bytes[:0], w.blobs[:0]} // Append made copies
+		j.spare = waiting{bytes: w.bytes[:0], blobs: w.blobs[:0]} // Append made copies
 	}
+}
+
+// skip counts jobs that could not wait, and says so when that begins. writing is held.
+func (j *journal) skip(jobs int) {
+	j.skipped.Add(int64(jobs))
+	if jobs > 0 && !j.slow {
+		j.log.Error("queue: the journal cannot be written as fast as jobs come, of those that Redis loses now some are lost", "jobs", jobs)
+	}
+	j.slow = jobs > 0
 }
 
 // firstBlobs returns how many of the first blobs are written at a time.
@@ -279,8 +299,9 @@ func (j *journal) close() error {
 
 // waiting is what is to be written: blobs, behind one another.
 type waiting struct {
-	bytes []byte
-	blobs []waitingBlob
+	bytes   []byte
+	blobs   []waitingBlob
+	skipped int // jobs for which there was no room
 }
 
 // waitingBlob is a part of waiting.bytes.

@@ -174,19 +174,36 @@ func TestBlobsAreSmall(t *testing.T) {
 	}
 }
 
-// TestMoreWaitsThanTheSpoolTakesAtOnce, as after a disk has not answered for long.
-func TestMoreWaitsThanTheSpoolTakesAtOnce(t *testing.T) {
+// TestWhatWaitsIsBounded, as while a disk does not answer: the newest is not taken, and that is
+// said once.
+func TestWhatWaitsIsBounded(t *testing.T) {
 	t.Parallel()
+	said := &saidLines{}
 	j := newJournal(t)
+	j.log = slog.New(slog.NewTextHandler(said, nil))
 	const jobs = 72
 	one := someJob("q", 1<<20)
-	j.writing.Lock()
-	for range jobs {
-		j.add(one)
-	}
-	j.writing.Unlock()
-	j.flush()
-	if n, skipped := j.jobs.Load(), j.skipped.Load(); n != jobs || skipped != 0 {
-		t.Errorf("%d jobs in the journal and %d skipped, of %d", n, skipped, jobs)
+	for round := range int64(2) {
+		j.writing.Lock()
+		for range jobs {
+			j.add(one)
+		}
+		j.mu.Lock()
+		waits, last := len(j.waits.bytes), *j.last["q"]
+		j.mu.Unlock()
+		if waits > waitsMost+2<<20 {
+			t.Errorf("%d bytes wait", waits)
+		}
+		j.writing.Unlock()
+		j.flush()
+		n, skipped := j.jobs.Load(), j.skipped.Load()
+		if all := (round+1)*jobs + round; n < (round+1)*(waitsMost>>20-1) || n+skipped != all || last < uint64(n) {
+			t.Errorf("%d jobs in the journal and %d skipped, of %d; the last is %d", n, skipped, all, last)
+		}
+		if n := len(said.all("cannot be written as fast")); n != int(round)+1 {
+			t.Errorf("%d lines in the log: %q", n, said.all(""))
+		}
+		j.add(one) // there is room again
+		j.flush()
 	}
 }
