@@ -50,6 +50,10 @@ type Config struct {
 	//
 	// A job in doubt, which the old Redis may have taken, is sent too: if the old Redis
 	// is still served by workers, or its data came along, it may run twice.
+	//
+	// With Guard their journals are adopted, too. Where the old Redis's data came along, what is
+	// missing of it is sent again. Where it did not, workers may still be busy with it: what is
+	// missing is reported once, and sent only by spool guard --check.
 	AcceptTargets []string
 
 	// EnqueueTimeout bounds what one Enqueue spends on Redis, all included: the
@@ -91,7 +95,8 @@ type Config struct {
 	GuardBytes int64
 
 	// OnLoss says what to do about jobs that Redis has lost: ResendLost, the default, or
-	// ReportLost.
+	// ReportLost. It has no value for off: that is a Guard of zero, which keeps no journal and
+	// sets no markers.
 	OnLoss LossPolicy
 
 	// Confirm asks that replicas have a job before it counts as acknowledged.

@@ -124,10 +124,20 @@
 // before the first job of the queue is sent; where its reply is lost, a loss before the next
 // one goes unnoticed.
 //
-// Every five seconds it is looked which jobs are gone from Redis, completed or archived. With
-// the marker intact they are finished, and let go of. So after a loss no more can run twice
-// than what was finished since: Stats.ResentMaybeDone. A loss that leaves the last marker
-// as it is, of less than 100 ms, goes unnoticed; so does what an eviction policy takes.
+// Every five seconds it is looked which jobs are gone from Redis, completed or archived; of
+// more than 100,000 jobs in the journal that takes longer, a second for each 20,000. With the
+// marker intact they are finished, and let go of. So after a loss no more can run twice than what
+// was finished since. How many of them were, nobody can tell any more: Stats.ResentMaybeDone
+// counts all that were sent again and were due, and is an upper bound. Retention does not help
+// here: what it keeps is in the Redis that was lost, and with it that a job was finished. What
+// is known to be finished is known to this process only: to those who adopt its journal a
+// job is finished when Redis, with the marker intact, does not have it.
+//
+// A loss that leaves the last marker as it is, of less than 100 ms, goes unnoticed; so does what
+// an eviction policy takes. What Redis has lost of one queue is bounded for all queues before
+// anything is looked up, so jobs that come after it are not sent again, however much there is
+// to look up. While a loss goes on, the journal gives up nothing that may be lost: without room
+// it takes no new jobs, see Stats.JournalSkipped.
 //
 // Config.Confirm is the other way: a job counts as acknowledged only when replicas have it.
 //

@@ -116,12 +116,17 @@ func (g *lossGuard) bound(losses map[markID]*mark) error {
 	return nil
 }
 
-// recovered ends a loss.
+// recovered ends a loss. A Redis that never had what another had acknowledged has lost nothing.
 func (g *lossGuard) recovered(m *mark) {
-	g.lastLoss.Store(time.Now().UnixNano())
-	g.losses.Add(1)
-	g.p.cfg.Logger.Warn("queue: Redis has lost jobs that it had acknowledged", "queue", m.queue, "target", g.p.cfg.Target,
-		"missing", m.missing, "sent_again", m.resent)
+	text := "queue: Redis has lost jobs that it had acknowledged"
+	if m.elsewhere {
+		text = "queue: jobs that another target had acknowledged are not here and may still run there; if it is gone for good, spool guard --check sends them"
+	}
+	if m.missing > 0 || !m.elsewhere {
+		g.lastLoss.Store(time.Now().UnixNano())
+		g.losses.Add(1)
+		g.p.cfg.Logger.Warn(text, "queue", m.queue, "target", g.p.cfg.Target, "missing", m.missing, "sent_again", m.resent)
+	}
 	m.accept()
 }
 
@@ -147,7 +152,11 @@ func (g *lossGuard) recoverPage(losses map[markID]*mark, blobs []spool.Entry) er
 
 // recoverPart sends lost jobs again. A spool that has no room for all may have for some.
 func (g *lossGuard) recoverPart(m *mark, lost []suspect) error {
-	n, err := g.resend(lost)
+	resends := g.policy == ResendLost && !m.elsewhere
+	n, err := 0, error(nil)
+	if resends {
+		n, err = g.sendAgain(lost)
+	}
 	if half := len(lost) / 2; errors.Is(err, spool.ErrFull) && half > 0 {
 		if err := g.recoverPart(m, lost[:half]); err != nil {
 			return err
@@ -161,8 +170,8 @@ func (g *lossGuard) recoverPart(m *mark, lost []suspect) error {
 	g.missing.Add(int64(len(lost)))
 	g.resent.Add(int64(n))
 	for _, s := range lost {
-		g.dealtWith(s)
-		if g.policy == ResendLost && !s.job.ProcessAt.After(g.tried) {
+		g.dealtWith(s, resends)
+		if resends && !s.job.ProcessAt.After(g.tried) {
 			g.maybeDone.Add(1)
 		}
 	}
@@ -170,8 +179,8 @@ func (g *lossGuard) recoverPart(m *mark, lost []suspect) error {
 }
 
 // dealtWith notes that a lost job was sent again, or only reported.
-func (g *lossGuard) dealtWith(s suspect) {
-	if g.policy == ResendLost {
+func (g *lossGuard) dealtWith(s suspect, resent bool) {
+	if resent {
 		g.noteDone(s.blob, s.index)
 		return
 	}

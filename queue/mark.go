@@ -51,11 +51,13 @@ type mark struct {
 	// unless Redis lost something. Nobody knows which as long as possible is nil.
 	atLeast uint64
 	stays   time.Time // up to when it stays in Redis; zero: not known
+	foreign bool      // it was set in the Redis of another target, whose data may have come along
 
 	// Of a loss that goes on:
 	acknowledged    bool   // see acknowledge
 	until           uint64 // the last entry that may be lost; 0: not known yet
 	missing, resent int    // so far
+	elsewhere       bool   // in another Redis: this one has nothing of it
 }
 
 // newMark returns the marker of a queue that has none in Redis yet, or the first one: nobody
@@ -193,6 +195,7 @@ func (m *mark) inherit(ctx context.Context, server redis.UniversalClient, now ti
 	case err != nil:
 		return err
 	case was < m.atLeast && !expired:
+		m.elsewhere = m.foreign && text == ""
 		m.lose(was, text)
 	default:
 		m.value, m.possible = was, []string{text}
@@ -202,7 +205,7 @@ func (m *mark) inherit(ctx context.Context, server redis.UniversalClient, now ti
 
 // accept ends a loss: the value that Redis went back to is what the marker covers.
 func (m *mark) accept() {
-	m.value, m.set, m.found, m.missing, m.resent = *m.found, time.Time{}, nil, 0, 0
+	m.value, m.set, m.found, m.missing, m.resent, m.elsewhere = *m.found, time.Time{}, nil, 0, 0, false
 }
 
 func readMark(reply []any) (set bool, was string, err error) {

@@ -6,16 +6,8 @@ import (
 	"github.com/jobspool/jobspool/spool"
 )
 
-// resend writes jobs to the spool, from where they are replayed. It returns how many those
+// sendAgain writes jobs to the spool, from where they are replayed. It returns how many those
 // were: not those whose twin is there already.
-func (g *lossGuard) resend(lost []suspect) (n int, err error) {
-	if g.policy != ResendLost {
-		return 0, nil
-	}
-	return g.sendAgain(lost)
-}
-
-// sendAgain is resend, whatever the policy.
 func (g *lossGuard) sendAgain(lost []suspect) (n int, err error) {
 	records, jobs := make([]spool.Record, len(lost)), make([]*job, len(lost))
 	for i, s := range lost {

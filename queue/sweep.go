@@ -2,7 +2,9 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -212,7 +214,8 @@ func (g *lossGuard) adopt() {
 		}
 		return nil
 	})
-	if err != nil { // it is read again by the next sweep
+	foreign, ferr := g.foreign()
+	if err = errors.Join(err, ferr); err != nil { // it is read again by the next sweep
 		g.complain(err)
 		return
 	}
@@ -225,8 +228,22 @@ func (g *lossGuard) adopt() {
 		g.targets[id] = max(g.targets[id], seq)
 		if g.marks[id] == nil {
 			g.marks[id] = a.newMark(id, g.markKeep())
+			g.marks[id].foreign = foreign[id.owner]
 		}
 	}
+}
+
+// foreign returns which owners had another target.
+func (g *lossGuard) foreign() (map[string]bool, error) {
+	foreign := map[string]bool{}
+	if len(g.p.cfg.AcceptTargets) == 0 {
+		return foreign, nil
+	}
+	owners, err := spool.Inspect(filepath.Join(g.p.cfg.SpoolDir, spool.JournalName))
+	for _, o := range owners {
+		foreign[o.Name] = !SameTarget(g.p.cfg.Target, o.Identity.Target)
+	}
+	return foreign, err
 }
 
 // adopted is what was read in the journals of dead processes.
