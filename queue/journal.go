@@ -3,9 +3,7 @@ package queue
 import (
 	"errors"
 	"log/slog"
-	"math"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,9 +30,6 @@ const (
 	// space becomes free.
 	journalSegment = 16 << 20
 
-	// trimTries is how many segments are given up at most for one blob.
-	trimTries = 2
-
 	// DefaultGuardBytes bounds the journal where Config.GuardBytes does not.
 	DefaultGuardBytes = 256 << 20
 )
@@ -43,6 +38,7 @@ const (
 // blobs of many, in a SpoolDir of its own, without fsync, since it guards against Redis's
 // loss and not the host's. Callers do not wait for it. Safe for concurrent use.
 type journal struct {
+	dir   string
 	store *spool.Spool
 	log   *slog.Logger
 	wake  chan struct{} // capacity 1
@@ -72,15 +68,16 @@ type journal struct {
 }
 
 func openJournal(cfg Config) (*journal, error) {
+	dir := filepath.Join(cfg.SpoolDir, spool.JournalName)
 	store, err := spool.Open(spool.Options{
-		Dir: filepath.Join(cfg.SpoolDir, spool.JournalName), Target: cfg.Target, SameTarget: cfg.adopts(), NoSync: true,
+		Dir: dir, Target: cfg.Target, SameTarget: cfg.adopts(), NoSync: true,
 		SegmentBytes: segmentBytes(cfg.GuardBytes), MaxBytes: cfg.GuardBytes, MaxRecordBytes: -1, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	j := &journal{
-		store: store, log: cfg.Logger, wake: make(chan struct{}, 1), fresh: make(chan struct{}, 1),
+		dir: dir, store: store, log: cfg.Logger, wake: make(chan struct{}, 1), fresh: make(chan struct{}, 1),
 		stop: make(chan struct{}), ended: make(chan struct{}),
 		seq: firstMark, last: map[string]*uint64{},
 	}
@@ -223,7 +220,7 @@ func (j *journal) write(blobs []waitingBlob, b []byte) {
 		jobs += w.jobs
 	}
 	err := j.store.Append(records...)
-	for n := 0; n < trimTries && errors.Is(err, spool.ErrFull) && j.trim(); n++ {
+	for errors.Is(err, spool.ErrFull) && j.trim() { // each time a segment, which may be a small one
 		err = j.store.Append(records...)
 	}
 	if err == nil {
@@ -240,86 +237,8 @@ func (j *journal) write(blobs []waitingBlob, b []byte) {
 // journalFlow is the class of blobs.
 const journalFlow = "journal"
 
-// trim makes room by giving up the oldest segment, but for what a recovery is yet to read: what
-// it sends again is added to the journal, too. It reports whether that was anything.
-func (j *journal) trim() bool {
-	blobs, err := j.store.Read(math.MaxInt, 2*journalSegment) // of one segment
-	if unread := j.unread.Load(); unread != nil {
-		if *unread == (spool.Position{}) {
-			return false
-		}
-		if i := slices.IndexFunc(blobs, func(b spool.Entry) bool { return b.Position == *unread }); i >= 0 {
-			blobs = blobs[:i]
-		}
-	}
-	if err != nil || len(blobs) == 0 {
-		return false
-	}
-	given, jobs := make([]spool.Position, len(blobs)), 0
-	for i, b := range blobs {
-		n, _ := countEntries(b.Data)
-		given[i], jobs = b.Position, jobs+n
-	}
-	if j.release(given, jobs) != nil {
-		return false
-	}
-	j.skipped.Add(int64(jobs))
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.trimmed = append(j.trimmed, given...)
-	return true
-}
-
-// takeTrimmed returns what trim has given up since the last call.
-func (j *journal) takeTrimmed() (at []spool.Position) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	at, j.trimmed = j.trimmed, nil
-	return at
-}
-
-// release gives up blobs, which have so many jobs.
-func (j *journal) release(blobs []spool.Position, jobs int) error {
-	settlements := make([]spool.Settlement, len(blobs))
-	for i, at := range blobs {
-		settlements[i] = spool.Settlement{Position: at, Outcome: spool.Removed}
-	}
-	err := j.store.Settle(settlements...)
-	if err == nil {
-		j.jobs.Add(-int64(jobs))
-	}
-	return err
-}
-
 func (j *journal) close() error {
 	close(j.stop)
 	<-j.ended
 	return j.store.Close()
-}
-
-// waiting is what is to be written: blobs, behind one another.
-type waiting struct {
-	bytes   []byte
-	blobs   []waitingBlob
-	skipped int // jobs for which there was no room
-}
-
-// waitingBlob is a part of waiting.bytes.
-type waitingBlob struct {
-	begin, end int
-	jobs       int
-}
-
-// add appends an entry of a job.
-func (w *waiting) add(e entry, one *job) {
-	at := len(w.bytes)
-	if n := len(w.blobs); n == 0 || at-w.blobs[n-1].begin >= journalBlob {
-		w.blobs = append(w.blobs, waitingBlob{begin: at})
-	}
-	w.bytes = e.encode(w.bytes, one)
-	last := &w.blobs[len(w.blobs)-1]
-	last.end = len(w.bytes)
-	if e.record.ID != "" {
-		last.jobs++
-	}
 }

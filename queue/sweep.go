@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -32,6 +31,9 @@ func (g *lossGuard) sweep() {
 func (g *lossGuard) beginSweep() {
 	g.sweeping, g.swept = true, time.Now()
 	g.adopt()
+	if err := g.j.tidy(g.keep); err != nil {
+		g.complain(err)
+	}
 	g.j.flush()
 	for id, m := range g.marks {
 		if id.owner == g.j.store.OwnName() && !m.set.IsZero() {
@@ -239,7 +241,7 @@ func (g *lossGuard) foreign() (map[string]bool, error) {
 	if len(g.p.cfg.AcceptTargets) == 0 {
 		return foreign, nil
 	}
-	owners, err := spool.Inspect(filepath.Join(g.p.cfg.SpoolDir, spool.JournalName))
+	owners, err := spool.Inspect(g.j.dir)
 	for _, o := range owners {
 		foreign[o.Name] = !SameTarget(g.p.cfg.Target, o.Identity.Target)
 	}
