@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -131,22 +132,37 @@ func unkept(tb testing.TB, rdb redis.UniversalClient, w *worker, name string, id
 	return n
 }
 
-// missing returns which jobs are not in Redis.
+// missing returns which jobs are not in Redis: a task that is in no list no worker ever gets, and
+// neither does one of which nothing but its id is left.
 func missing(tb testing.TB, rdb redis.UniversalClient, name string, ids []string) (gone []string) {
 	tb.Helper()
-	pipe := rdb.Pipeline()
-	replies := make([]*redis.IntCmd, len(ids))
-	for i, id := range ids {
-		replies[i] = pipe.Exists(context.Background(), "asynq:{"+name+"}:t:"+id)
-	}
 	if len(ids) == 0 {
 		return nil
 	}
-	_, err := pipe.Exec(context.Background())
+	prefix, ctx := "asynq:{"+name+"}:", context.Background()
+	pipe := rdb.TxPipeline() // at one moment: jobs go from one list to another
+	var lists []*redis.StringSliceCmd
+	for _, list := range []string{"pending", "active"} {
+		lists = append(lists, pipe.LRange(ctx, prefix+list, 0, -1))
+	}
+	for _, set := range []string{"scheduled", "retry", "archived", "completed"} {
+		lists = append(lists, pipe.ZRange(ctx, prefix+set, 0, -1))
+	}
+	tasks := make([]*redis.IntCmd, len(ids))
+	for i, id := range ids {
+		tasks[i] = pipe.Exists(ctx, prefix+"t:"+id)
+	}
+	_, err := pipe.Exec(ctx)
 	must(tb, err)
-	for i, r := range replies {
-		if r.Val() == 0 {
-			gone = append(gone, ids[i])
+	listed := map[string]bool{}
+	for _, l := range lists {
+		for _, id := range l.Val() {
+			listed[id] = true
+		}
+	}
+	for i, id := range ids {
+		if tasks[i].Val() == 0 || !listed[id] {
+			gone = append(gone, id)
 		}
 	}
 	return gone
@@ -195,4 +211,18 @@ func killAndRestart(tb testing.TB, r *redistest.Server) {
 	tb.Helper()
 	must(tb, r.Kill())
 	must(tb, r.Restart())
+}
+
+// TestMissing: what is in Redis in part only is missing.
+func TestMissing(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	p, rdb := newProducer(t, queue.Config{Redis: server(r.Addr()), SpoolDir: t.TempDir()}), client(t, r.Addr())
+	ids := enqueue(t, p, 4)
+	must(t, rdb.LRem(t.Context(), "asynq:{default}:pending", 0, ids[0]).Err())
+	must(t, rdb.Del(t.Context(), "asynq:{default}:t:"+ids[1]).Err())
+	must(t, rdb.LMove(t.Context(), "asynq:{default}:pending", "asynq:{default}:active", "LEFT", "RIGHT").Err())
+	if gone := missing(t, rdb, "default", ids); !slices.Equal(gone, ids[:2]) {
+		t.Errorf("%q are missing, want %q", gone, ids[:2])
+	}
 }
