@@ -104,14 +104,17 @@ func (g *lossGuard) run() {
 	tick := time.NewTicker(markEvery)
 	defer tick.Stop()
 	g.adopt()
+	g.advance()
+	g.sweep()
 	for {
-		g.advance()
-		g.sweep()
 		select {
 		case <-tick.C:
+			g.advance()
+			g.sweep()
 		case a := <-g.asides:
 			a.done <- a.fn()
 		case <-g.j.fresh: // without a marker nobody could tell whether it was lost
+			g.advanceSome(func(m *mark, _ uint64) bool { return m.set.IsZero() })
 		case <-g.ctx.Done():
 			return
 		}
@@ -159,12 +162,16 @@ func (g *lossGuard) troubled() bool {
 
 // advance brings the markers up to date of queues that have had traffic, and follows losses.
 func (g *lossGuard) advance() {
-	if g.look(func(m *mark, last uint64) bool { return !m.covers(last) }) {
-		g.follow()
-		return
-	}
+	g.advanceSome(func(m *mark, last uint64) bool { return !m.covers(last) })
 	if g.losing(nil) && time.Since(g.tried) >= recoverAgain {
 		g.complain(g.recover())
+	}
+}
+
+// advanceSome advances the markers that are picked, and begins to recover if they show a loss.
+func (g *lossGuard) advanceSome(pick func(m *mark, last uint64) bool) {
+	if g.look(pick) {
+		g.follow()
 	}
 }
 

@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -231,4 +233,40 @@ func TestALossMeetsAJobOnItsWay(t *testing.T) {
 	k.enqueue(t, 1, 0) // without traffic nobody looks
 	k.advance()
 	k.wantLost(t, 1, 2)
+}
+
+// TestAMarkerIsNotSetTooOften, whatever else the guard is asked to do meanwhile.
+func TestAMarkerIsNotSetTooOften(t *testing.T) {
+	t.Parallel()
+	k := newHandTrial(t, Config{})
+	p, err := New(Config{Redis: asynq.RedisClientOpt{Addr: k.r.Addr()}, Target: "t", SpoolDir: t.TempDir(), Guard: time.Minute})
+	check(t, err)
+	defer func() { check(t, p.Close()) }()
+	begin := time.Now()
+	for n := 0; time.Since(begin) < 2*time.Second; n++ {
+		name := "default"
+		if n%1000 == 0 {
+			name = "queue-" + strconv.Itoa(n)
+		}
+		_, err := p.Enqueue(asynq.NewTask("t", nil), asynq.Queue(name))
+		check(t, err)
+		check(t, p.losses.aside(t.Context(), func() error { return nil }))
+		poke(p.journal.fresh)
+	}
+	key := markID{p.journal.store.OwnName(), "default"}
+	soon(t, "the marker covers all", func() bool {
+		value, err := k.rdb.Get(t.Context(), key.key()).Uint64()
+		return err == nil && value == p.journal.lasts()["default"]
+	})
+	ran := time.Since(begin)
+	info, err := k.rdb.InfoMap(t.Context(), "commandstats").Result()
+	check(t, err)
+	text, _, _ := strings.Cut(strings.TrimPrefix(info["Commandstats"]["cmdstat_set"], "calls="), ",")
+	sets, err := strconv.Atoi(text)
+	check(t, err)
+	t.Logf("%d times in %v", sets, ran)
+	queues := len(p.journal.lasts())
+	if most := int(ran/markEvery) + 3*queues + 5; sets > most { // a new queue has its first, and its last
+		t.Errorf("markers of one busy queue and %d others were set %d times in %v, want at most %d", queues-1, sets, ran, most)
+	}
 }
