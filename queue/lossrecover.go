@@ -118,14 +118,16 @@ func (g *lossGuard) bound(losses map[markID]*mark) error {
 
 // recovered ends a loss. A Redis that never had what another had acknowledged has lost nothing.
 func (g *lossGuard) recovered(m *mark) {
-	text := "queue: Redis has lost jobs that it had acknowledged"
-	if m.elsewhere {
-		text = "queue: jobs that another target had acknowledged are not here and may still run there; if it is gone for good, spool guard --check sends them"
+	log := g.p.cfg.Logger.With("queue", m.queue, "target", g.p.cfg.Target, "missing", m.missing, "sent_again", m.resent)
+	switch {
+	case !m.elsewhere:
+		log.Warn("queue: Redis has lost jobs that it had acknowledged")
+	case m.missing > 0:
+		log.Warn("queue: jobs that another target had acknowledged are not here and may still run there; if it is gone for good, spool guard --check sends them")
 	}
-	if m.missing > 0 || !m.elsewhere {
+	if !m.elsewhere || m.missing > 0 {
 		g.lastLoss.Store(time.Now().UnixNano())
 		g.losses.Add(1)
-		g.p.cfg.Logger.Warn(text, "queue", m.queue, "target", g.p.cfg.Target, "missing", m.missing, "sent_again", m.resent)
 	}
 	m.accept()
 }
