@@ -100,7 +100,7 @@ func TestGuardIsListedAndCheckedByHand(t *testing.T) {
 
 	forget(t, r.Addr(), true, "job-5", "job-6", "job-20")
 	enqueueNamed(t, p, "new", "default", 1) // has the marker looked at
-	eventually(t, "the loss is noticed", func() bool { return p.Stats().Losses == 1 })
+	eventually(t, "the loss is noticed, of the other queue too", func() bool { return p.Stats().Losses == 2 })
 	if st := p.Stats(); st.Lost != 3 || st.LastLoss == nil || st.Resent != 0 || st.JournalJobs != 28 {
 		t.Errorf("%+v", st)
 	}

@@ -247,7 +247,14 @@ func TestADamagedJournal(t *testing.T) {
 			must(t, err)
 			must(t, os.WriteFile(paths[0], damage(b), 0o600))
 			must(t, client(t, r.Addr()).FlushAll(t.Context()).Err())
+			log, said := logger()
+			cfg.Logger = log
 			p := newProducer(t, cfg)
+			defer func() {
+				if t.Failed() {
+					t.Logf("%+v, %q", p.Stats(), said.all())
+				}
+			}()
 			ids := enqueue(t, p, 100)
 			eventually(t, "the loss is noticed", func() bool { return p.Stats().Resent >= 500 }) // of the one that is whole
 			flushAll(t, r, p)
