@@ -24,16 +24,8 @@ func everything() prometheus.Collector {
 // TestDoc compares the table in the package's documentation with what there is.
 func TestDoc(t *testing.T) {
 	t.Parallel()
-	doc, err := os.ReadFile("doc.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var documented, exported []string
-	for line := range strings.Lines(string(doc)) {
-		if row, ok := strings.CutPrefix(line, "//\tjobspool_"); ok {
-			documented = append(documented, strings.Join(strings.Fields(row), " "))
-		}
-	}
+	documented := table(t)
+	var exported []string
 	families, err := register(t, everything()).Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -55,6 +47,72 @@ func TestDoc(t *testing.T) {
 	for _, row := range exported {
 		if !slices.Contains(documented, row) {
 			t.Errorf("there and not documented: %s", row)
+		}
+	}
+}
+
+// table returns the rows of the table in the package's documentation: a metric without its
+// prefix, and what it is.
+func table(tb testing.TB) (rows []string) {
+	tb.Helper()
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for line := range strings.Lines(string(doc)) {
+		if row, ok := strings.CutPrefix(line, "//\tjobspool_"); ok {
+			rows = append(rows, strings.Join(strings.Fields(row), " "))
+		}
+	}
+	return rows
+}
+
+// labelled are the values of the labels, as documented.
+var labelled = map[string][]string{
+	"outcome":  {"replayed", "already_there", "superseded", "dead"},
+	"reason":   {"undecodable", "expired", "deadline", "invalid", "refused", "failing", "id_taken", "unknown_reply"},
+	"equation": {"accepted", "spooled"},
+	"state":    {"up", "partial", "outage"},
+	"scope":    {"all", "queue"},
+}
+
+// documented returns the names of all samples that are to be there from the start.
+func documented(tb testing.TB) (names []string) {
+	tb.Helper()
+	for _, row := range table(tb) {
+		metric, _, _ := strings.Cut(row, " ")
+		name, label, _ := strings.Cut(strings.TrimSuffix(metric, "}"), "{")
+		switch {
+		case label == "queue":
+		case label == "":
+			names = append(names, name)
+		case labelled[label] == nil:
+			tb.Errorf("which values has %s?", metric)
+		}
+		for _, value := range labelled[label] {
+			names = append(names, name+"{"+value+"}")
+		}
+	}
+	return append(names, "jobs_settled_total{removed}", "jobs_settled_total{unreadable}")
+}
+
+// fromStart fails unless exactly what is documented is there, with zero.
+func (s samples) fromStart(tb testing.TB) {
+	tb.Helper()
+	names := documented(tb)
+	for _, name := range names {
+		want := 0.0
+		switch name {
+		case "state{up}":
+			want = 1
+		case "spool_used_bytes", "spool_left_bytes": // of the disk
+			want = s["jobspool_"+name]
+		}
+		s.want(tb, "before anything", samples{name: want})
+	}
+	for name := range s {
+		if !slices.Contains(names, strings.TrimPrefix(name, "jobspool_")) {
+			tb.Errorf("before anything: there is %s", name)
 		}
 	}
 }
