@@ -20,6 +20,7 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/goleak"
 
 	"github.com/jobspool/jobspool/queue"
 	"github.com/jobspool/jobspool/queue/queueotel"
@@ -41,7 +42,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childDir) != "" {
 		crashtest.Fail(runChild())
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m,
+		// go-redis's prober of an address that is down looks once a second whether
+		// its pool was closed.
+		goleak.IgnoreTopFunction("time.Sleep"))
 }
 
 type silent struct{}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"testing"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
 
 	"github.com/jobspool/jobspool/queue"
 	"github.com/jobspool/jobspool/queue/queueprom"
@@ -22,7 +22,10 @@ const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(silent{}) // go-redis's own words about each failed dial
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m,
+		// go-redis's prober of an address that is down looks once a second whether
+		// its pool was closed.
+		goleak.IgnoreTopFunction("time.Sleep"))
 }
 
 type silent struct{}
