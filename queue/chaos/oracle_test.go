@@ -2,18 +2,13 @@ package chaos_test
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/hibiken/asynq"
-
 	"github.com/jobspool/jobspool/queue"
-	"github.com/jobspool/jobspool/spool"
 )
 
 // oracle keeps what the children say of each job. Safe for concurrent use.
@@ -145,19 +140,20 @@ type verdict struct {
 	Held      int           // accepted and in Redis, not run: in the hands of a dead worker
 	Longest   time.Duration // Enqueue
 	TwoIDs    int
+	Unknown   int // run or in Redis, and nobody enqueued them
 	Unwanted  int // refused, and run all the same
 	Losses    int // of Redis, that guards have seen
 	Troubles  []string
 	lostNames []string
 }
 
-// judge says what became of all jobs. held has the jobs that are in Redis.
-func (o *oracle) judge(held map[string]string) verdict {
+// judge says what became of all jobs, of which some are in Redis.
+func (o *oracle) judge(inRedis []heldJob) verdict {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	v := verdict{Longest: o.longest, Losses: o.losses, Troubles: slices.Clone(o.troubles)}
+	v := verdict{Longest: o.longest, Losses: o.losses, Unknown: o.hold(inRedis)}
+	v.Troubles = slices.Clone(o.troubles)
 	for name, f := range o.jobs {
-		f.held = held[name]
 		there := f.runs+f.repeated > 0 || f.held != ""
 		v.Twice += max(f.runs-1, 0)
 		v.Repeated += f.repeated
@@ -181,16 +177,36 @@ func (o *oracle) judge(held map[string]string) verdict {
 			v.Refused++
 			if there {
 				v.Unwanted++
-				v.Troubles = append(v.Troubles, fmt.Sprintf("%s was refused (%s), and ran", name, f.text))
+				v.Troubles = append(v.Troubles, fmt.Sprintf("%s was refused (%s), and is there", name, f.text))
 			}
 		case reportMaybe:
 			v.Refused++
 		case "":
+			v.Unknown++
 			v.Troubles = append(v.Troubles, fmt.Sprintf("a worker ran %q, which nobody enqueued", name))
 		}
 	}
 	slices.Sort(v.lostNames)
 	return v
+}
+
+// hold notes the jobs that are in Redis, with their ids and payloads, and returns how many of
+// them nobody has enqueued.
+func (o *oracle) hold(jobs []heldJob) (unknown int) {
+	for _, h := range jobs {
+		f := o.jobs[h.name]
+		if f == nil {
+			unknown++
+			o.troubleLocked(fmt.Sprintf("Redis has %q (%s, %s), which nobody enqueued", h.name, h.id, h.state))
+			continue
+		}
+		if f.held != "" {
+			o.troubleLocked(fmt.Sprintf("%s is in Redis twice: %s and %s", h.name, f.held, h.state))
+		}
+		f.held = h.state
+		o.identify(f, report{Name: h.name, ID: h.id, Sum: h.sum})
+	}
+	return unknown
 }
 
 // check fails the test unless every promise was kept.
@@ -211,6 +227,9 @@ func (v verdict) check(tb testing.TB, most allowed) {
 	if v.TwoIDs > 0 {
 		tb.Errorf("%d jobs have two ids", v.TwoIDs)
 	}
+	if v.Unknown > 0 {
+		tb.Errorf("nobody enqueued %d jobs", v.Unknown)
+	}
 	if v.Refused > 0 && !most.refused {
 		tb.Errorf("%d jobs were refused", v.Refused)
 	}
@@ -227,76 +246,4 @@ type allowed struct {
 	twice   int
 	refused bool
 	wait    time.Duration // of Enqueue
-}
-
-// inRedis returns the jobs that Redis has, and in which state.
-func inRedis(opt asynq.RedisConnOpt, queues []string) (map[string]string, error) {
-	in := asynq.NewInspector(opt)
-	defer func() { _ = in.Close() }()
-	lists := map[string]func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){
-		"pending": in.ListPendingTasks, "active": in.ListActiveTasks, "scheduled": in.ListScheduledTasks,
-		"retry": in.ListRetryTasks, "archived": in.ListArchivedTasks, "completed": in.ListCompletedTasks,
-	}
-	held := map[string]string{}
-	for _, q := range queues {
-		for state, list := range lists {
-			for page := 1; ; page++ {
-				const size = 1000
-				tasks, err := list(q, asynq.PageSize(size), asynq.Page(page))
-				if err != nil && strings.Contains(err.Error(), "not found") {
-					break // no job of this queue was accepted
-				}
-				if err != nil {
-					return nil, err
-				}
-				for _, task := range tasks {
-					held[nameOf(task.Payload)] = state
-				}
-				if len(tasks) < size {
-					break
-				}
-			}
-		}
-	}
-	return held, nil
-}
-
-// checkFinished fails unless a producer's books balance and nothing is left.
-func checkFinished(tb testing.TB, o *oracle, c *child) {
-	tb.Helper()
-	var f finished
-	if err := json.Unmarshal(c.last.Data, &f); err != nil {
-		tb.Fatalf("a producer did not finish: %v; %v; %s", err, c.err, c.crash)
-	}
-	o.addLosses(int(f.Stats.Losses))
-	if f.Drain != "" {
-		tb.Errorf("drain: %s", f.Drain)
-	}
-	st := f.Stats
-	if st.Accepted != st.Sent+st.Spooled {
-		tb.Errorf("accepted %d, sent %d, spooled %d", st.Accepted, st.Sent, st.Spooled)
-	}
-	in := st.Spooled + st.Adopted + st.Retried + st.Resent
-	out := st.Replayed + st.AlreadyThere + st.Superseded + st.Dead + st.Removed + st.Unreadable + int64(st.Pending)
-	if in != out {
-		tb.Errorf("the books: %d in, %d out: %+v", in, out, st)
-	}
-	// A disk that lies about what it has written may have a segment salvaged; no job is lost by that.
-	if st.Superseded+st.Dead+st.Removed+st.Unreadable > 0 || len(st.Bad) > 0 {
-		tb.Errorf("superseded %d, dead %d, removed %d, unreadable %d, bad %v", st.Superseded, st.Dead, st.Removed, st.Unreadable, st.Bad)
-	}
-}
-
-// checkSpool fails unless a SpoolDir that nobody uses is sound and empty.
-func checkSpool(tb testing.TB, dir string) {
-	tb.Helper()
-	reports, err := spool.Verify(dir)
-	if err != nil {
-		tb.Errorf("verify: %v", err)
-	}
-	for _, r := range reports {
-		if r.Pending > 0 || r.Settled[spool.Dead] > 0 || len(r.Problems) > 0 {
-			tb.Errorf("left in the spool: %+v", r)
-		}
-	}
 }

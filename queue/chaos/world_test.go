@@ -308,16 +308,6 @@ func (w *world) judgeAll() (v verdict) {
 	return w.judge(held)
 }
 
-// busy reports whether workers have something to do.
-func busy(held map[string]string) bool {
-	for _, state := range held {
-		if state == "pending" || state == "scheduled" || state == "retry" {
-			return true
-		}
-	}
-	return false
-}
-
 // until waits for a condition.
 func (w *world) until(what string, ok func() bool) {
 	w.Helper()
