@@ -14,7 +14,7 @@ func checkFinished(tb testing.TB, o *oracle, c *child) {
 	if err := json.Unmarshal(c.last.Data, &f); err != nil {
 		tb.Fatalf("a producer did not finish: %v; %v; %s", err, c.err, c.crash)
 	}
-	o.addLosses(int(f.Stats.Losses))
+	o.addBooks(f.Stats)
 	if f.Drain != "" {
 		tb.Errorf("drain: %s", f.Drain)
 	}

@@ -43,6 +43,8 @@ const (
 	reportRan      = "ran"   // a worker has it
 	reportFinished = "finished"
 	reportTrouble  = "trouble"
+	reportAnswer   = "answer" // to an order
+	reportMidway   = "midway" // a producer kills itself, see orderMidway
 )
 
 var printing sync.Mutex
@@ -77,9 +79,11 @@ type child struct {
 	in    io.WriteCloser
 	ready chan struct{} // closed when it has said so
 	ended chan struct{} // closed when it has ended and all that it said is known
-	err   error         // of the process; after ended
-	last  report        // of kind finished; after ended
-	crash string        // what it said on stderr; after ended
+
+	answers chan report // to orders; capacity 1
+	err     error       // of the process; after ended
+	last    report      // of kind finished; after ended
+	crash   string      // what it said on stderr; after ended
 }
 
 // startChild runs a test binary in a role. It ends with the test at the latest.
@@ -102,7 +106,7 @@ func startChild(tb testing.TB, o *oracle, binary, role string, setup any) *child
 	}
 	stderr := &tail{}
 	cmd.Stderr = stderr
-	c := &child{cmd: cmd, in: in, ready: make(chan struct{}), ended: make(chan struct{})}
+	c := &child{cmd: cmd, in: in, ready: make(chan struct{}), ended: make(chan struct{}), answers: make(chan report, 1)}
 	started := make(chan error, 1)
 	go c.follow(o, out, stderr, started)
 	if err := <-started; err != nil {
@@ -148,6 +152,8 @@ func (c *child) follow(o *oracle, out io.Reader, stderr *tail, started chan<- er
 			close(c.ready)
 		case reportFinished:
 			c.last = r
+		case reportAnswer:
+			c.answers <- r
 		default:
 			o.note(r)
 		}
@@ -166,6 +172,20 @@ func (c *child) kill() {
 
 // tell gives it an order.
 func (c *child) tell(order string) { _, _ = io.WriteString(c.in, order+"\n") }
+
+// ask gives it an order that it answers.
+func (c *child) ask(tb testing.TB, order string) (answer report) {
+	tb.Helper()
+	c.tell(order)
+	select {
+	case answer = <-c.answers:
+	case <-c.ended:
+		tb.Fatalf("asked to %s, it has ended: %v %s", order, c.err, c.crash)
+	case <-time.After(patience):
+		tb.Fatalf("asked to %s, it does not answer", order)
+	}
+	return answer
+}
 
 // tail keeps the first and last of what is written to it.
 type tail struct {

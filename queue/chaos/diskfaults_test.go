@@ -19,7 +19,7 @@ func diskFaults() []fault {
 		}
 	}
 	restart := func(w *world) {
-		old := w.retireProducers()
+		old := w.retireProducers(0)
 		for _, p := range old {
 			p.kill()
 		}

@@ -22,6 +22,7 @@ type fault struct {
 	quiet bool
 
 	refuses bool // jobs must have been refused
+	midway  bool // producers must have been killed between Redis's reply and the commit
 
 	// do does it, for as long as it takes, and undoes it. Producers and workers are running.
 	do func(*world)

@@ -56,6 +56,9 @@ func tryFault(t *testing.T, f fault) verdict {
 	if v.Spooled == 0 && !f.quiet || v.Refused == 0 && f.refuses {
 		t.Errorf("nobody has noticed the fault: %d jobs were spooled, %d refused", v.Spooled, v.Refused)
 	}
+	if f.midway && (v.Midway == 0 || v.Again < v.Midway) {
+		t.Errorf("%d producers were killed between Redis's reply and the commit; Redis had %d jobs already", v.Midway, v.Again)
+	}
 	return v
 }
 
@@ -78,13 +81,20 @@ func (r *rows) add(place int, name string, v verdict) {
 	r.all = append(r.all, row{place, name, v})
 }
 
+func (v verdict) midways() string {
+	if v.Midway == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d kills between reply and commit, %d jobs found in Redis", v.Midway, v.Again)
+}
+
 // finish prints the rows, and writes the table if that was asked for.
 func (r *rows) finish(t *testing.T) {
 	t.Helper()
 	slices.SortFunc(r.all, func(a, b row) int { return cmp.Compare(a.place, b.place) })
 	for _, row := range r.all {
-		t.Logf("%-70s jobs %6d spooled %5d refused %5d lost %d twice %d repeated %d held %d longest %v",
-			row.name, row.Jobs, row.Spooled, row.Refused, row.Lost, row.Twice, row.Repeated, row.Held, row.Longest.Round(time.Millisecond))
+		t.Logf("%-70s jobs %6d spooled %5d refused %5d lost %d twice %d repeated %d held %d longest %v%s",
+			row.name, row.Jobs, row.Spooled, row.Refused, row.Lost, row.Twice, row.Repeated, row.Held, row.Longest.Round(time.Millisecond), row.midways())
 	}
 	if *tableFlag == "" {
 		return

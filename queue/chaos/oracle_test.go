@@ -20,6 +20,8 @@ type oracle struct {
 	refused   int
 	longest   time.Duration
 	losses    int // that guards have seen
+	midway    int // producers that killed themselves before they knew Redis's answer to a batch
+	again     int // jobs that a replay found in Redis
 	troubles  []string
 }
 
@@ -53,14 +55,20 @@ func (o *oracle) troubleLocked(text string) {
 func (o *oracle) note(r report) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	switch r.Kind {
+	case reportTrouble:
+		o.troubleLocked(r.Text)
+		return
+	case reportMidway:
+		o.midway++
+		return
+	}
 	f := o.jobs[r.Name]
-	if f == nil && r.Kind != reportTrouble {
+	if f == nil {
 		f = &fate{} // a worker may be heard before the producer
 		o.jobs[r.Name] = f
 	}
 	switch r.Kind {
-	case reportTrouble:
-		o.troubleLocked(r.Text)
 	case reportRan:
 		if f.runs+f.repeated == 0 && f.kind == reportOK {
 			o.processed++
@@ -110,10 +118,12 @@ func (o *oracle) counts() (accepted, processed int) {
 	return o.accepted, o.processed
 }
 
-func (o *oracle) addLosses(n int) {
+// addBooks notes what a producer says of itself at the end.
+func (o *oracle) addBooks(st queue.Stats) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.losses += n
+	o.losses += int(st.Losses)
+	o.again += int(st.AlreadyThere)
 }
 
 func (o *oracle) refusals() int {
@@ -143,6 +153,8 @@ type verdict struct {
 	Unknown   int // run or in Redis, and nobody enqueued them
 	Unwanted  int // refused, and run all the same
 	Losses    int // of Redis, that guards have seen
+	Midway    int // kills between Redis's reply and the commit
+	Again     int // jobs that a replay found in Redis
 	Troubles  []string
 	lostNames []string
 }
@@ -151,7 +163,7 @@ type verdict struct {
 func (o *oracle) judge(inRedis []heldJob) verdict {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	v := verdict{Longest: o.longest, Losses: o.losses, Unknown: o.hold(inRedis)}
+	v := verdict{Longest: o.longest, Losses: o.losses, Midway: o.midway, Again: o.again, Unknown: o.hold(inRedis)}
 	v.Troubles = slices.Clone(o.troubles)
 	for name, f := range o.jobs {
 		there := f.runs+f.repeated > 0 || f.held != ""

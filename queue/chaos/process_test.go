@@ -27,11 +27,16 @@ func processFaults() []fault {
 				}
 			})
 		}},
-		{name: "producers killed while they replay: between Redis's reply and the commit, too", shape: shape{pace: 4 * time.Millisecond}, do: func(w *world) {
+		{name: "producers killed while they replay: between Redis's reply and the commit, too", shape: shape{producers: 3, pace: 4 * time.Millisecond, midway: true}, midway: true, do: func(w *world) {
 			outage(w, func() {})
 			for range 6 {
 				time.Sleep(time.Duration(w.number(400)) * time.Millisecond)
 				w.killProducer()
+			}
+			for range 2 {
+				w.net.down()
+				w.hold(length() / 2)
+				w.killMidway(w.net.up)
 			}
 		}},
 		{name: "producers and workers frozen (SIGSTOP) in the middle", quiet: true, mixes: toProducer, do: func(w *world) {
@@ -47,7 +52,7 @@ func processFaults() []fault {
 		}},
 		{name: "rolling deploy: old and new processes overlap, in an outage", do: func(w *world) {
 			w.net.down()
-			old := w.retireProducers()
+			old := w.retireProducers(0)
 			for range old {
 				w.startProducer()
 			}
@@ -60,7 +65,7 @@ func processFaults() []fault {
 			w.hold(length() / 2)
 		}},
 		{name: "rolling deploy without an outage", quiet: true, do: func(w *world) {
-			old := w.retireProducers()
+			old := w.retireProducers(0)
 			for _, p := range old {
 				w.startProducer()
 				w.hold(length() / 4)

@@ -46,6 +46,7 @@ type producerSetup struct {
 	MaxBytes int64
 	FinishIn time.Duration // what a drain at the end may take
 	Log      bool          // to stderr
+	Midway   bool          // it can kill itself so
 }
 
 // redisSetup says where Redis is.
@@ -88,11 +89,16 @@ func produce() error {
 	if s.Log {
 		logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	p, err := queue.New(queue.Config{
+	cfg := queue.Config{
 		Redis: s.Redis.opt(), SpoolDir: s.SpoolDir, Target: s.Target, Logger: logger,
 		DedupeWindow: s.Window, Guard: s.Guard, Confirm: queue.ConfirmConfig{Replicas: s.Replicas},
 		Spool: queue.SpoolConfig{MaxBytes: s.MaxBytes, MinFreeBytes: -1},
-	})
+	}
+	m := &midway{}
+	if s.Midway {
+		cfg.Redis, cfg.Observer = m.opt(s.Redis.Addr), m
+	}
+	p, err := queue.New(cfg)
 	if err != nil {
 		return err
 	}
@@ -109,6 +115,10 @@ func produce() error {
 		switch {
 		case strings.HasPrefix(order, orderStep):
 			stepBy(order)
+		case strings.HasPrefix(order, orderMidway):
+			if err := m.arm(order); err != nil {
+				return err
+			}
 		case order == orderBreak:
 			if err := breakDisk(); err != nil {
 				return err

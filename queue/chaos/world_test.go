@@ -64,6 +64,7 @@ type shape struct {
 	disk       *disk         // that SpoolDir is on; nil: the one of all tests
 	spoolBytes int64         // 0: the default
 	steppable  bool          // the producers' clocks
+	midway     bool          // producers can kill themselves in the middle of a replay
 }
 
 // world is one Redis, with producers and workers, each a process of its own, and an oracle.
@@ -187,16 +188,17 @@ func (w *world) newProducer(callers int) *child {
 		Name: fmt.Sprintf("p%d", number), Redis: w.redis, SpoolDir: w.dir, Target: "chaos", Queues: w.queues,
 		Callers: callers, Pace: orDefault(w.shape.pace, 20*time.Millisecond), Seed: w.seed + uint64(number),
 		Window: orDefault(w.shape.window, time.Hour),
-		Guard:  w.shape.guard, Replicas: w.shape.confirm, MaxBytes: w.shape.spoolBytes, FinishIn: patience, Log: *logFlag,
+		Guard:  w.shape.guard, Replicas: w.shape.confirm, MaxBytes: w.shape.spoolBytes, FinishIn: patience, Log: *logFlag, Midway: w.shape.midway,
 	})
 }
 
-// retireProducers returns those that run, as if there were none any more.
-func (w *world) retireProducers() []*child {
+// retireProducers returns those that run but for the first ones, as if there were none of them
+// any more.
+func (w *world) retireProducers(kept int) []*child {
 	w.staffing.Lock()
 	defer w.staffing.Unlock()
-	old := w.producers
-	w.producers = nil
+	old := slices.Clone(w.producers[kept:])
+	w.producers = w.producers[:kept]
 	return old
 }
 
@@ -260,7 +262,7 @@ func (w *world) tell(order string) {
 func (w *world) finish() verdict {
 	w.Helper()
 	w.tell(orderFinish)
-	for _, p := range w.retireProducers() {
+	for _, p := range w.retireProducers(0) {
 		select {
 		case <-p.ended:
 			checkFinished(w, w.oracle, p)
