@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -28,6 +29,7 @@ var steppable = sync.OnceValues(func() (binary string, err error) {
 	if err != nil {
 		return "", err
 	}
+	steppableDir.Store(&dir)
 	patched := strings.Replace(string(text), "sec, nsec, mono := runtimeNow()\n", "sec, nsec, mono := runtimeNow()\n\tsec += wallStep.Load()\n", 1)
 	patched = strings.Replace(patched, "import (\n", "import (\n\t\"sync/atomic\"\n", 1)
 	patched += "\nvar wallStep atomic.Int64\n\n// StepWall sets the wall clock forward, by seconds.\nfunc StepWall(by int64) { wallStep.Add(by) }\n"
@@ -48,10 +50,13 @@ var steppable = sync.OnceValues(func() (binary string, err error) {
 	return binary, cmd.Run()
 })
 
+// steppableDir is where steppable has made it; nil: it has not.
+var steppableDir atomic.Pointer[string]
+
 // removeSteppable removes what steppable has made.
 func removeSteppable() {
-	if binary, err := steppable(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(binary))
+	if dir := steppableDir.Load(); dir != nil {
+		_ = os.RemoveAll(*dir)
 	}
 }
 

@@ -88,21 +88,29 @@ func (d *disk) free() {
 
 func (d *disk) filler() string { return filepath.Join(d.dir, "filler") }
 
-// freeze makes all writes hang until thaw.
-func (d *disk) freeze() { d.control(fiFreeze) }
-
-func (d *disk) thaw() { d.control(fiThaw) }
-
-func (d *disk) control(request uint) {
+// freeze makes all writes hang until thaw, or until the test ends: it could not unmount.
+func (d *disk) freeze() {
 	d.Helper()
+	d.Cleanup(func() { _ = d.control(fiThaw) })
+	if err := d.control(fiFreeze); err != nil {
+		d.Fatal(err)
+	}
+}
+
+func (d *disk) thaw() {
+	d.Helper()
+	if err := d.control(fiThaw); err != nil {
+		d.Fatal(err)
+	}
+}
+
+func (d *disk) control(request uint) error {
 	f, err := os.Open(d.dir)
 	if err != nil {
-		d.Fatal(err)
+		return err
 	}
 	defer func() { _ = f.Close() }()
-	if err := unix.IoctlSetInt(int(f.Fd()), request, 0); err != nil {
-		d.Fatal(err)
-	}
+	return unix.IoctlSetInt(int(f.Fd()), request, 0)
 }
 
 // abort makes the file system read-only, as the kernel does after an error.

@@ -2,6 +2,18 @@ package chaos_test
 
 import "time"
 
+// standstill waits until no job has been accepted for some time.
+func (w *world) standstill(d time.Duration) {
+	w.Helper()
+	before, since := -1, time.Now()
+	w.until("no job is accepted", func() bool {
+		if n, _ := w.counts(); n != before {
+			before, since = n, time.Now()
+		}
+		return time.Since(since) >= d
+	})
+}
+
 func diskFaults() []fault {
 	small := func() *disk { return &disk{bytes: 64 * mebi} }
 	refusing := allowed{refused: true, wait: 8 * time.Second} // a disk that does not answer: 5 s
@@ -41,7 +53,10 @@ func diskFaults() []fault {
 		{name: "fdatasync fails (EIO) in an outage, then a restart", shape: shape{pace: 4 * time.Millisecond}, most: refusing, refuses: true, do: during(true,
 			func(w *world) { w.tell(orderBreak) }, restart)},
 		{name: "a disk that hangs in an outage", shape: shape{disk: small(), pace: 2 * time.Millisecond}, most: refusing, do: during(false,
-			func(w *world) { w.shape.disk.freeze() }, func(w *world) { w.shape.disk.thaw() })},
+			func(w *world) {
+				w.shape.disk.freeze()
+				w.standstill(length() / 3)
+			}, func(w *world) { w.shape.disk.thaw() })},
 		{name: "SpoolDir becomes read-only in an outage, then a restart", shape: shape{disk: small()}, most: refusing, refuses: true, do: during(true,
 			func(w *world) { w.shape.disk.abort() }, restart)},
 		{name: "disk full while Redis is there", quiet: true, shape: shape{disk: small()}, do: func(w *world) {

@@ -29,9 +29,7 @@ func length() time.Duration {
 // TestMatrix does each fault to a world of its own.
 func TestMatrix(t *testing.T) {
 	rows := rows{seed: seed()}
-	if !testing.Short() {
-		defer removeSteppable()
-	}
+	defer removeSteppable()
 	t.Run("faults", func(t *testing.T) {
 		for i, f := range faults() {
 			t.Run(f.name, func(t *testing.T) {
