@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -78,9 +79,7 @@ func redisFaults() []fault {
 				w.hold(length() / 5)
 			}
 		}},
-		{name: "LOADING: Redis is back, and reads its data", shape: shape{args: []string{
-			"--key-load-delay", "200", "--loading-process-events-interval-bytes", "1024",
-		}}, do: func(w *world) {
+		{name: "LOADING: Redis is back, and reads its data", shape: shape{args: slowLoading(200)}, do: func(w *world) {
 			w.hold(length())
 			w.must(w.servers[0].Kill())
 			w.must(w.servers[0].Restart())
@@ -91,16 +90,21 @@ func redisFaults() []fault {
 			w.hold(length())
 			w.swap(1, 0)
 		}},
+		{name: "READONLY: Redis becomes the replica of nobody", mixes: toRedis, do: func(w *world) {
+			w.do(w.servers[0], "REPLICAOF", "127.0.0.1", "1")
+			w.hold(length())
+			w.do(w.servers[0], "REPLICAOF", "NO", "ONE")
+		}},
 		{name: "OOM: maxmemory reached", mixes: toRedis, do: config("maxmemory", "1", "0")},
-		{name: "MISCONF: snapshots fail", do: misconf},
+		{name: "MISCONF: snapshots fail", mixes: toRedis, do: misconf},
 		{name: "NOREPLICAS", mixes: toRedis, do: config("min-replicas-to-write", "1", "0")},
 		{name: "CLIENT PAUSE WRITE", mixes: toRedis, do: func(w *world) {
 			w.do(w.servers[0], "CLIENT", "PAUSE", "60000", "WRITE")
 			w.hold(length())
 			w.do(w.servers[0], "CLIENT", "UNPAUSE")
 		}},
-		{name: "BUSY: a script without end", do: busyScript},
-		{name: "NOPERM: rights taken from the user", do: func(w *world) {
+		{name: "BUSY: a script without end", mixes: toRedis, do: busyScript},
+		{name: "NOPERM: rights taken from the user", mixes: toRedis, do: func(w *world) {
 			w.do(w.servers[0], "ACL", "SETUSER", "default", "resetkeys", "~nothing:*")
 			w.hold(length())
 			w.do(w.servers[0], "ACL", "SETUSER", "default", "allkeys")
@@ -124,6 +128,12 @@ func redisFaults() []fault {
 			w.hold(length())
 		}},
 	}
+}
+
+// slowLoading are arguments of a Redis that needs so many microseconds for each command in its
+// append-only file.
+func slowLoading(delay int) []string {
+	return []string{"--key-load-delay", strconv.Itoa(delay), "--loading-process-events-interval-bytes", "1024"}
 }
 
 // anyNumber of runs too many are allowed: Redis has forgotten that they were done.
@@ -160,7 +170,7 @@ func misconf(w *world) {
 	_ = os.Remove(target)
 	w.must(os.Mkdir(target, 0o700)) // it cannot be replaced by a file
 	w.must(os.WriteFile(target+"/x", nil, 0o600))
-	w.do(w.servers[0], "BGSAVE")
+	w.do(w.servers[0], "BGSAVE", "SCHEDULE") // the append-only file may just be rewritten
 	w.until("the snapshot fails", func() bool {
 		info, err := w.ask(w.servers[0], "INFO", "persistence").Text()
 		return err == nil && field(info, "rdb_last_bgsave_status") == "err"

@@ -64,9 +64,8 @@ func processFaults() []fault {
 			w.net.up()
 			w.hold(length() / 2)
 		}},
-		{name: "rolling deploy without an outage", quiet: true, do: func(w *world) {
-			old := w.retireProducers(0)
-			for _, p := range old {
+		{name: "rolling deploy without an outage", quiet: true, mixes: toProducer, shape: shape{producers: 3}, do: func(w *world) {
+			for _, p := range w.retireProducers(1) {
 				w.startProducer()
 				w.hold(length() / 4)
 				p.tell(orderFinish)

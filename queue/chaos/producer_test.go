@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +29,7 @@ const roleProducer = "producer"
 const (
 	orderFinish = "finish" // drain, close, report, and end
 	orderDrain  = "drain"  // and go on
+	orderCount  = "count"  // goroutines, and answer
 )
 
 // producerSetup is what a producer is to do.
@@ -119,6 +122,8 @@ func produce() error {
 			if err := m.arm(order); err != nil {
 				return err
 			}
+		case order == orderCount:
+			say(report{Kind: reportAnswer, Data: json.RawMessage(strconv.Itoa(runtime.NumGoroutine()))})
 		case order == orderBreak:
 			if err := breakDisk(); err != nil {
 				return err
@@ -156,15 +161,30 @@ func (c *producer) finish() error {
 	return err
 }
 
-// call enqueues jobs, one after the other.
+// One call in batchEvery is of EnqueueBatch.
+const (
+	batchEvery  = 20
+	batchJobs   = 5
+	jobsPerCall = (batchEvery - 1.0 + batchJobs) / batchEvery
+)
+
+// behind is how far a caller may fall behind its pace and catch up.
+const behind = time.Second
+
+// call enqueues jobs, one after the other: the next one is due by the pace, not by when the
+// call before has ended.
 func (c *producer) call(rng *rand.Rand, stop <-chan struct{}) {
-	for {
+	for due := time.Now(); ; {
+		due = due.Add(c.setup.Pace/2 + time.Duration(rng.Int64N(int64(c.setup.Pace))))
+		if earliest := time.Now().Add(-behind); due.Before(earliest) {
+			due = earliest
+		}
 		select {
 		case <-stop:
 			return
-		case <-time.After(c.setup.Pace/2 + time.Duration(rng.Int64N(int64(c.setup.Pace)))):
+		case <-time.After(time.Until(due)):
 		}
-		if rng.IntN(20) == 0 {
+		if rng.IntN(batchEvery) == 0 {
 			c.batch(rng)
 		} else {
 			c.one(rng)
@@ -185,7 +205,7 @@ func (c *producer) one(rng *rand.Rand) {
 
 // batch enqueues a few jobs together.
 func (c *producer) batch(rng *rand.Rand) {
-	tasks, reports := make([]*asynq.Task, 5), make([]report, 5)
+	tasks, reports := make([]*asynq.Task, batchJobs), make([]report, batchJobs)
 	for i := range tasks {
 		tasks[i], reports[i] = c.job(rng)
 	}

@@ -1,6 +1,7 @@
 package chaos_test
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,9 @@ import (
 	"time"
 )
 
+// soakRate is how many jobs per second callers offer.
+const soakRate = 2000
+
 var soakFlag = flag.Duration("soak", 0, "how long TestSoak takes; 0: it is left out")
 
 // TestSoak has faults by chance for long at 2,000 jobs per second, and looks whether a
@@ -20,46 +24,56 @@ func TestSoak(t *testing.T) {
 	if *soakFlag == 0 {
 		t.Skip("-soak says for how long")
 	}
-	w := newWorld(t, shape{producers: 3, callers: 8, pace: 12 * time.Millisecond, window: 2 * time.Minute, guard: time.Minute})
+	s := shape{producers: 3, callers: 8, window: 2 * time.Minute, guard: time.Minute}
+	s.pace = time.Duration(float64(s.producers*s.callers) * jobsPerCall / soakRate * float64(time.Second))
+	w := newWorld(t, s)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		w.trouble(*soakFlag, 15*time.Second)
 	}()
-	pid := w.everyone()[0].cmd.Process.Pid
+	survivor := w.everyone()[0]
 	var samples []sample
-	for began, over := time.Now(), false; !over; {
+	began := time.Now()
+	before, _ := w.counts()
+	for over := false; !over; {
 		select {
 		case <-done:
 			over = true
 		case <-time.After(*soakFlag / 60):
-			s := w.sample(pid)
+			s := w.sample(survivor)
 			samples = append(samples, s)
 			accepted, processed := w.counts()
 			t.Logf("%8v %v, %d accepted, %d processed", time.Since(began).Round(time.Second), s, accepted, processed)
 		}
 	}
+	accepted, _ := w.counts()
+	rate := float64(accepted-before) / time.Since(began).Seconds()
 	v := w.finish()
 	v.check(t, allowed{wait: usualWait + 2*length()})
 	t.Logf("%+v", v)
+	t.Logf("%.0f jobs accepted per second of %d offered", rate, soakRate)
 	checkFlat(t, samples)
 }
 
 // sample is what a producer takes up.
 type sample struct {
-	memory  int64 // resident bytes
-	threads int64
-	files   int64
-	disk    int64 // bytes of the files in SpoolDir
+	memory     int64 // resident bytes
+	goroutines int64
+	threads    int64
+	files      int64
+	disk       int64 // bytes of the files in SpoolDir
 }
 
 func (s sample) String() string {
-	return fmt.Sprintf("memory %d MiB, %d threads, %d files open, disk %d kiB", s.memory>>20, s.threads, s.files, s.disk>>10)
+	return fmt.Sprintf("memory %d MiB, %d goroutines, %d threads, %d files open, disk %d kiB",
+		s.memory>>20, s.goroutines, s.threads, s.files, s.disk>>10)
 }
 
-func (w *world) sample(pid int) (s sample) {
+func (w *world) sample(c *child) (s sample) {
 	w.Helper()
-	proc := fmt.Sprintf("/proc/%d/", pid)
+	w.must(json.Unmarshal(c.ask(w, orderCount).Data, &s.goroutines))
+	proc := fmt.Sprintf("/proc/%d/", c.cmd.Process.Pid)
 	status, err := os.ReadFile(proc + "status")
 	w.must(err)
 	for line := range strings.Lines(string(status)) {
@@ -92,10 +106,12 @@ func checkFlat(t *testing.T, samples []sample) {
 	t.Helper()
 	half := len(samples) / 2
 	for name, of := range map[string]func(sample) int64{
-		"memory":  func(s sample) int64 { return s.memory - 32<<20 },
-		"threads": func(s sample) int64 { return s.threads - 8 },
-		"files":   func(s sample) int64 { return s.files - 16 },
-		"disk":    func(s sample) int64 { return s.disk - 64<<20 },
+		"memory": func(s sample) int64 { return s.memory - 32<<20 },
+		// A caller has one, its call may have some more, as may each connection of go-redis.
+		"goroutines": func(s sample) int64 { return s.goroutines - 64 },
+		"threads":    func(s sample) int64 { return s.threads - 8 },
+		"files":      func(s sample) int64 { return s.files - 16 },
+		"disk":       func(s sample) int64 { return s.disk - 64<<20 },
 	} {
 		before, after := most(samples[:half], of), most(samples[half:], of)
 		if after > 0 && after > before+before/4 && after > before {

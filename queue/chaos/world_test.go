@@ -3,12 +3,9 @@ package chaos_test
 import (
 	"context"
 	"flag"
-	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,10 +31,12 @@ var seed = sync.OnceValue(func() uint64 {
 })
 
 // seedOf is the seed of one test's.
-func seedOf(name string) uint64 {
+func seedOf(name string) uint64 { return seed() ^ hashOf(name) }
+
+func hashOf(name string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(name))
-	return seed() ^ h.Sum64()
+	return h.Sum64()
 }
 
 // kind is what Redis is in a world.
@@ -67,15 +66,19 @@ type shape struct {
 	midway     bool          // producers can kill themselves in the middle of a replay
 }
 
-// world is one Redis, with producers and workers, each a process of its own, and an oracle.
+// world is a site, and whose choices are made in it. Each goroutine that makes some has a world
+// of its own, see stream, so that they do not depend on which is faster.
 type world struct {
+	*site
+	rng *rand.Rand
+}
+
+// site is one Redis, with producers and workers, each a process of its own, and an oracle.
+type site struct {
 	testing.TB
 	shape shape
 	seed  uint64
 	*oracle
-
-	choosing sync.Mutex
-	rng      *rand.Rand // guarded by choosing
 
 	servers  []*redistest.Server // the first one is the master
 	sentinel *redistest.Sentinel
@@ -95,8 +98,9 @@ type world struct {
 
 func newWorld(tb testing.TB, s shape) *world {
 	tb.Helper()
-	w := &world{TB: tb, shape: s, seed: seedOf(tb.Name()), oracle: newOracle(), queues: []string{"default", "low"}}
-	w.rng = rand.New(rand.NewPCG(w.seed, 1))
+	w := (&world{site: &site{
+		TB: tb, shape: s, seed: seedOf(tb.Name()), oracle: newOracle(), queues: []string{"default", "low"},
+	}}).stream("test")
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			tb.Logf("again: -chaos.seed %d", seed())
@@ -161,101 +165,6 @@ func (w *world) follow(replica, master *redistest.Server) {
 		info, err := w.ask(replica, "INFO", "replication").Text()
 		return err == nil && strings.Contains(info, "master_link_status:up")
 	})
-}
-
-// startProducer starts one more producer on the SpoolDir, which enqueues from now on.
-func (w *world) startProducer() {
-	w.Helper()
-	c := w.newProducer(orDefault(w.shape.callers, 4))
-	w.staffing.Lock()
-	defer w.staffing.Unlock()
-	w.producers = append(w.producers, c)
-}
-
-func (w *world) newProducer(callers int) *child {
-	w.Helper()
-	w.staffing.Lock()
-	w.started++
-	number := w.started
-	w.staffing.Unlock()
-	binary := os.Args[0]
-	if w.shape.steppable {
-		var err error
-		binary, err = steppable()
-		w.must(err)
-	}
-	return startChild(w, w.oracle, binary, roleProducer, producerSetup{
-		Name: fmt.Sprintf("p%d", number), Redis: w.redis, SpoolDir: w.dir, Target: "chaos", Queues: w.queues,
-		Callers: callers, Pace: orDefault(w.shape.pace, 20*time.Millisecond), Seed: w.seed + uint64(number),
-		Window: orDefault(w.shape.window, time.Hour),
-		Guard:  w.shape.guard, Replicas: w.shape.confirm, MaxBytes: w.shape.spoolBytes, FinishIn: patience, Log: *logFlag, Midway: w.shape.midway,
-	})
-}
-
-// retireProducers returns those that run but for the first ones, as if there were none of them
-// any more.
-func (w *world) retireProducers(kept int) []*child {
-	w.staffing.Lock()
-	defer w.staffing.Unlock()
-	old := slices.Clone(w.producers[kept:])
-	w.producers = w.producers[:kept]
-	return old
-}
-
-func (w *world) startWorker() {
-	w.Helper()
-	c := startChild(w, w.oracle, os.Args[0], roleWorker, workerSetup{Redis: w.direct, Queues: w.queues})
-	w.staffing.Lock()
-	defer w.staffing.Unlock()
-	w.workers = append(w.workers, c)
-}
-
-// killWorkers kills all workers, and starts another one.
-func (w *world) killWorkers() {
-	w.Helper()
-	w.staffing.Lock()
-	old := w.workers
-	w.workers = nil
-	w.staffing.Unlock()
-	for _, c := range old {
-		c.kill()
-	}
-	w.startWorker()
-}
-
-// killProducer kills one, but not the first, and starts another one.
-func (w *world) killProducer() {
-	w.Helper()
-	w.staffing.Lock()
-	i := 1 + w.number(len(w.producers)-1)
-	victim := w.producers[i]
-	w.producers = slices.Delete(w.producers, i, i+1)
-	w.staffing.Unlock()
-	victim.kill()
-	w.startProducer()
-}
-
-// everyone returns all children that run.
-func (w *world) everyone() []*child {
-	w.staffing.Lock()
-	defer w.staffing.Unlock()
-	return slices.Concat(w.producers, w.workers)
-}
-
-// signal sends all producers and workers a signal.
-func (w *world) signal(s syscall.Signal) {
-	for _, c := range w.everyone() {
-		c.signal(s)
-	}
-}
-
-// tell gives all producers an order.
-func (w *world) tell(order string) {
-	w.staffing.Lock()
-	defer w.staffing.Unlock()
-	for _, p := range w.producers {
-		p.tell(order)
-	}
 }
 
 // finish lets the producers drain and end, and the workers run what there is. It judges.
@@ -324,10 +233,11 @@ func (w *world) until(what string, ok func() bool) {
 func (w *world) hold(d time.Duration) { time.Sleep(d/2 + time.Duration(w.number(int(d)))) }
 
 // number returns a random number below n.
-func (w *world) number(n int) int {
-	w.choosing.Lock()
-	defer w.choosing.Unlock()
-	return w.rng.IntN(n)
+func (w *world) number(n int) int { return w.rng.IntN(n) }
+
+// stream returns the same world with choices of its own, by the seed and a name.
+func (w *world) stream(name string) *world {
+	return &world{w.site, rand.New(rand.NewPCG(w.seed, hashOf(name)))}
 }
 
 func (w *world) ask(s *redistest.Server, args ...any) *redis.Cmd {
