@@ -130,8 +130,8 @@ func redisFaults() []fault {
 	}
 }
 
-// slowLoading are arguments of a Redis that needs so many microseconds for each command in its
-// append-only file.
+// slowLoading are arguments of a Redis that rests for so many microseconds at each command in its
+// append-only file; negative: at one command in so many, for as short as can be.
 func slowLoading(delay int) []string {
 	return []string{"--key-load-delay", strconv.Itoa(delay), "--loading-process-events-interval-bytes", "1024"}
 }

@@ -24,7 +24,7 @@ func TestMixed(t *testing.T) {
 	for i := range *mixedFlag {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, shape{args: slowLoading(50), producers: 3, guard: time.Duration(i%2) * time.Minute})
+			w := newWorld(t, shape{args: slowLoading(-10), producers: 3, guard: time.Duration(i%2) * time.Minute})
 			w.trouble(4*length(), length())
 			v := w.finish()
 			v.check(t, allowed{wait: usualWait + 2*length()})
