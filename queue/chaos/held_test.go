@@ -7,6 +7,12 @@ import (
 	"github.com/hibiken/asynq"
 )
 
+// group is where jobs wait to be aggregated, for ever: no worker here does it.
+const (
+	group   = "chaos"
+	grouped = "aggregating" // the state of one
+)
+
 // heldJob is a job that Redis has.
 type heldJob struct{ name, id, sum, state string }
 
@@ -19,6 +25,9 @@ func inRedis(opt asynq.RedisConnOpt, queues []string) (held []heldJob, err error
 		return nil, err
 	}
 	lists := map[string]func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){
+		grouped: func(queue string, opts ...asynq.ListOption) ([]*asynq.TaskInfo, error) {
+			return in.ListAggregatingTasks(queue, group, opts...)
+		},
 		"pending": in.ListPendingTasks, "active": in.ListActiveTasks, "scheduled": in.ListScheduledTasks,
 		"retry": in.ListRetryTasks, "archived": in.ListArchivedTasks, "completed": in.ListCompletedTasks,
 	}

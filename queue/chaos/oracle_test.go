@@ -16,7 +16,7 @@ type oracle struct {
 	mu        sync.Mutex
 	jobs      map[string]*fate
 	accepted  int
-	processed int // of those that were accepted
+	processed int // of those that were accepted: no worker has more to do with them
 	refused   int
 	longest   time.Duration
 	losses    int // that guards have seen
@@ -30,6 +30,7 @@ type fate struct {
 	sum      string
 	kind     string // the last that its producer said
 	spooled  bool
+	grouped  bool // no worker runs it
 	ids      []string
 	runs     int // that asynq itself did not repeat
 	repeated int // by asynq itself: after a worker died with it, or could not say that it was done
@@ -85,7 +86,7 @@ func (o *oracle) note(r report) {
 	case reportOK:
 		f.kind, f.spooled = reportOK, r.Where != queue.InRedis.String()
 		o.accepted++
-		if f.runs+f.repeated > 0 {
+		if f.grouped = r.Group; f.runs+f.repeated > 0 || f.grouped {
 			o.processed++
 		}
 		o.identify(f, r)
@@ -111,7 +112,7 @@ func (o *oracle) sumUp(f *fate, r report) {
 	}
 }
 
-// counts returns how many jobs were accepted, and how many of those a worker ran.
+// counts returns how many jobs were accepted, and how many of those a worker ran or never will.
 func (o *oracle) counts() (accepted, processed int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -148,6 +149,7 @@ type verdict struct {
 	Twice     int           // runs more than one that asynq itself did not repeat
 	Repeated  int           // runs that asynq itself repeated
 	Held      int           // accepted and in Redis, not run: in the hands of a dead worker
+	Grouped   int           // accepted and in Redis, in a group
 	Longest   time.Duration // Enqueue
 	TwoIDs    int
 	Unknown   int // run or in Redis, and nobody enqueued them
@@ -182,6 +184,11 @@ func (o *oracle) judge(inRedis []heldJob) verdict {
 			case !there:
 				v.Lost++
 				v.lostNames = append(v.lostNames, fmt.Sprint(name, f.ids))
+			case f.grouped:
+				v.Grouped++
+				if f.held != grouped || f.runs+f.repeated > 0 {
+					v.Troubles = append(v.Troubles, fmt.Sprintf("%s has left its group: it is %q and ran %d times", name, f.held, f.runs+f.repeated))
+				}
 			case f.runs+f.repeated == 0:
 				v.Held++
 			}

@@ -251,6 +251,7 @@ func (c *producer) job(rng *rand.Rand) (*asynq.Task, report) {
 	}
 	payload := append([]byte(name+" "), filler...)
 	opts := []asynq.Option{asynq.Queue(c.setup.Queues[rng.IntN(len(c.setup.Queues))]), asynq.MaxRetry(100)}
+	r := report{Kind: reportTry, Name: name, Sum: sumOf(payload)}
 	switch rng.IntN(8) {
 	case 0:
 		opts = append(opts, asynq.TaskID("own-"+name), asynq.Retention(c.setup.Window))
@@ -260,9 +261,12 @@ func (c *producer) job(rng *rand.Rand) (*asynq.Task, report) {
 		opts = append(opts, asynq.ProcessIn(time.Duration(rng.IntN(2000))*time.Millisecond))
 	case 3:
 		opts = append(opts, asynq.Deadline(time.Now().Add(24*time.Hour)), asynq.Timeout(time.Minute))
+	case 4:
+		r.Group = true
+		opts = append(opts, asynq.Group(group))
 	}
 	task := asynq.NewTaskWithHeaders("chaos", payload, map[string]string{"name": name}, opts...)
-	return task, report{Kind: reportTry, Name: name, Sum: sumOf(payload)}
+	return task, r
 }
 
 func sumOf(payload []byte) string {
