@@ -27,6 +27,7 @@ type report struct {
 	Sum   string        `json:"s,omitempty"` // of its payload
 	Where string        `json:"w,omitempty"` // where it is, of one that was accepted
 	Took  time.Duration `json:"t,omitempty"`
+	At    int64         `json:"e,omitempty"` // when Enqueue returned, in Unix nanoseconds
 	Group bool          `json:"g,omitempty"` // it is one that no worker runs
 	Again int           `json:"a,omitempty"` // how often asynq itself has retried it
 

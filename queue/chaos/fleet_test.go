@@ -19,6 +19,7 @@ func fleetFaults() []fault {
 		}},
 		{name: "Sentinel: the master is killed, Guard on", shape: shape{redis: sentinel, guard: time.Minute}, most: allowed{twice: anyNumber}, do: func(w *world) {
 			old := w.sentinel.Master()
+			w.forgets()
 			w.must(old.Kill())
 			w.until("another one is the master", func() bool {
 				m := w.sentinel.Master()
@@ -45,6 +46,7 @@ func fleetFaults() []fault {
 		{name: "Cluster: a master is killed, its replica takes over, Guard on", shape: shape{redis: cluster, guard: time.Minute}, most: allowed{twice: anyNumber}, do: func(w *world) {
 			key := "asynq:{" + w.queues[w.number(len(w.queues))] + "}"
 			old := w.cluster.MasterOf(key)
+			w.forgets()
 			w.must(old.Kill())
 			w.until("another one is the master", func() bool { m := w.cluster.MasterOf(key); return m != nil && m != old })
 			w.hold(length())

@@ -22,6 +22,7 @@ type oracle struct {
 	losses    int // that guards have seen
 	midway    int // producers that killed themselves before they knew Redis's answer to a batch
 	again     int // jobs that a replay found in Redis
+	forgot    time.Time // when Redis has forgotten its last moments; zero: it has not
 	troubles  []string
 }
 
@@ -30,6 +31,7 @@ type fate struct {
 	sum      string
 	kind     string // the last that its producer said
 	spooled  bool
+	at       time.Time // when it was accepted
 	grouped  bool // no worker runs it
 	ids      []string
 	runs     int // that asynq itself did not repeat
@@ -84,7 +86,7 @@ func (o *oracle) note(r report) {
 		o.sumUp(f, r)
 		f.kind = cmp.Or(f.kind, reportTry)
 	case reportOK:
-		f.kind, f.spooled = reportOK, r.Where != queue.InRedis.String()
+		f.kind, f.spooled, f.at = reportOK, r.Where != queue.InRedis.String(), time.Unix(0, r.At)
 		o.accepted++
 		if f.grouped = r.Group; f.runs+f.repeated > 0 || f.grouped {
 			o.processed++
@@ -146,6 +148,7 @@ type verdict struct {
 	Spooled   int           // of Jobs: at first
 	Refused   int           // the caller got an error
 	Lost      int           // accepted, and neither run nor in Redis
+	Unguarded int           // of Lost: Guard does not promise to see it
 	Twice     int           // runs more than one that asynq itself did not repeat
 	Repeated  int           // runs that asynq itself repeated
 	Held      int           // accepted and in Redis, not run: in the hands of a dead worker
@@ -183,6 +186,9 @@ func (o *oracle) judge(inRedis []heldJob) verdict {
 			switch {
 			case !there:
 				v.Lost++
+				if o.unguarded(f) {
+					v.Unguarded++
+				}
 				v.lostNames = append(v.lostNames, fmt.Sprint(name, f.ids))
 			case f.grouped:
 				v.Grouped++
@@ -228,14 +234,31 @@ func (o *oracle) hold(jobs []heldJob) (unknown int) {
 	return unknown
 }
 
+// blindness is for how long before a loss Guard may not see it: its marker is set every 100 ms,
+// by a process that may have to wait for this machine.
+const blindness = 500 * time.Millisecond
+
+// forgets notes that Redis is about to lose what its replica has not got.
+func (o *oracle) forgets() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.forgot = time.Now()
+}
+
+// unguarded reports whether Guard may miss that Redis has lost a job.
+func (o *oracle) unguarded(f *fate) bool {
+	return !f.spooled && !o.forgot.IsZero() && f.at.After(o.forgot.Add(-blindness))
+}
+
 // check fails the test unless every promise was kept.
 func (v verdict) check(tb testing.TB, most allowed) {
 	tb.Helper()
 	if v.Jobs == 0 {
 		tb.Error("no job was accepted: nothing was tested")
 	}
-	if v.Lost > 0 {
-		tb.Errorf("%d of %d jobs are lost, for example %v", v.Lost, v.Jobs, v.lostNames[:min(5, len(v.lostNames))])
+	if v.Lost > v.Unguarded {
+		tb.Errorf("%d of %d jobs are lost, %d of them Guard may miss, for example %v",
+			v.Lost, v.Jobs, v.Unguarded, v.lostNames[:min(5, len(v.lostNames))])
 	}
 	if v.Twice > most.twice {
 		tb.Errorf("%d runs too many", v.Twice)

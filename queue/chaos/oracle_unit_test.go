@@ -16,6 +16,10 @@ func TestOracle(t *testing.T) {
 		return report{Kind: reportRan, Name: name, ID: "id-" + name, Sum: "sum"}
 	}
 	in := func(state string) heldJob { return heldJob{"p-1", "id-p-1", "sum", state} }
+	now := time.Now()
+	live := func(at time.Time) report {
+		return report{Kind: reportOK, Name: "p-1", ID: "id-p-1", Where: "redis", At: at.UnixNano()}
+	}
 	with := func(r report, change func(*report)) report {
 		change(&r)
 		return r
@@ -23,7 +27,8 @@ func TestOracle(t *testing.T) {
 	for name, c := range map[string]struct {
 		said []report
 		held []heldJob
-		want verdict // but for Longest
+		past time.Duration // since Redis forgot something; 0: it did not
+		want verdict       // but for Longest
 	}{
 		"run":            {said: []report{try("p-1"), ok("p-1"), ran("p-1")}, want: verdict{Jobs: 1, Spooled: 1}},
 		"run before":     {said: []report{ran("p-1"), try("p-1"), ok("p-1")}, want: verdict{Jobs: 1, Spooled: 1}},
@@ -39,6 +44,8 @@ func TestOracle(t *testing.T) {
 		"held twice":     {said: []report{try("p-1")}, held: []heldJob{in("active"), {"p-1", "other", "sum", "pending"}}, want: verdict{TwoIDs: 1, Troubles: []string{"p-1 is in Redis twice: active and pending"}}},
 		"held, refused":  {said: []report{try("p-1"), {Kind: reportNo, Name: "p-1", Text: "full"}}, held: []heldJob{in("pending")}, want: verdict{Refused: 1, Unwanted: 1, Troubles: []string{"p-1 was refused (full), and is there"}}},
 		"lost":           {said: []report{try("p-1"), ok("p-1")}, want: verdict{Jobs: 1, Spooled: 1, Lost: 1, lostNames: []string{"p-1[id-p-1]"}}},
+		"lost at once":   {said: []report{try("p-1"), live(now)}, past: time.Millisecond, want: verdict{Jobs: 1, Lost: 1, Unguarded: 1, lostNames: []string{"p-1[id-p-1]"}}},
+		"lost, older":    {said: []report{try("p-1"), live(now.Add(-time.Second))}, past: time.Millisecond, want: verdict{Jobs: 1, Lost: 1, lostNames: []string{"p-1[id-p-1]"}}},
 		"twice":          {said: []report{try("p-1"), ok("p-1"), ran("p-1"), ran("p-1")}, want: verdict{Jobs: 1, Spooled: 1, Twice: 1}},
 		"asynq repeated": {said: []report{try("p-1"), ok("p-1"), ran("p-1"), with(ran("p-1"), func(r *report) { r.Again = 1 })}, want: verdict{Jobs: 1, Spooled: 1, Repeated: 1}},
 		"two ids":        {said: []report{try("p-1"), ok("p-1"), ran("p-1"), with(ran("p-1"), func(r *report) { r.ID, r.Again = "other", 1 })}, want: verdict{Jobs: 1, Spooled: 1, Repeated: 1, TwoIDs: 1}},
@@ -51,6 +58,9 @@ func TestOracle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOracle()
+			if c.past > 0 {
+				o.forgot = now.Add(-c.past)
+			}
 			for _, r := range c.said {
 				o.note(r)
 			}

@@ -199,7 +199,7 @@ func (c *producer) one(rng *rand.Rand) {
 	var where queue.Where
 	began := time.Now()
 	info, err := c.p.Enqueue(task, queue.ReportTo(&where))
-	r.Took, r.Where = time.Since(began), where.String()
+	r.Took, r.Where, r.At = time.Since(began), where.String(), time.Now().UnixNano()
 	say(answer(r, info, err))
 }
 
@@ -212,9 +212,9 @@ func (c *producer) batch(rng *rand.Rand) {
 	say(reports...)
 	began := time.Now()
 	infos, err := c.p.EnqueueBatch(context.Background(), tasks)
-	took := time.Since(began)
+	took, at := time.Since(began), time.Now().UnixNano()
 	for i, r := range reports {
-		r.Took = took
+		r.Took, r.At = took, at
 		var info *asynq.TaskInfo
 		if i < len(infos) {
 			info = infos[i]
