@@ -19,9 +19,9 @@ type oracle struct {
 	processed int // of those that were accepted: no worker has more to do with them
 	refused   int
 	longest   time.Duration
-	losses    int // that guards have seen
-	midway    int // producers that killed themselves before they knew Redis's answer to a batch
-	again     int // jobs that a replay found in Redis
+	losses    int       // that guards have seen
+	midway    int       // producers that killed themselves before they knew Redis's answer to a batch
+	again     int       // jobs that a replay found in Redis
 	forgot    time.Time // when Redis has forgotten its last moments; zero: it has not
 	troubles  []string
 }
@@ -32,7 +32,7 @@ type fate struct {
 	kind     string // the last that its producer said
 	spooled  bool
 	at       time.Time // when it was accepted
-	grouped  bool // no worker runs it
+	grouped  bool      // no worker runs it
 	ids      []string
 	runs     int // that asynq itself did not repeat
 	repeated int // by asynq itself: after a worker died with it, or could not say that it was done
