@@ -152,7 +152,9 @@ func filled(t *testing.T, name string, typ reflect.Type) reflect.Value {
 	t.Helper()
 	at := time.Unix(1e9, 0)
 	for _, v := range []any{
-		7 * time.Second, int64(7), 7, 7.0, true, &at, map[string]int64{"expired": 7}, make([]string, 7),
+		7 * time.Second, int64(7), 7, 7.0, true, &at,
+		map[string]int64{"expired": 7},
+		make([]string, 7),
 		&spool.Pause{By: "somebody"},
 		[]queue.Outage{{Queue: "q"}},
 	} {
