@@ -47,12 +47,15 @@ func TestSoak(t *testing.T) {
 			t.Logf("%8v %v, %d accepted, %d processed", time.Since(began).Round(time.Second), s, accepted, processed)
 		}
 	}
-	accepted, _ := w.counts()
+	accepted, processed := w.counts()
 	rate := float64(accepted-before) / time.Since(began).Seconds()
 	v := w.finish()
 	v.check(t, allowed{wait: usualWait + 2*length()})
 	t.Logf("%+v", v)
-	t.Logf("%.0f jobs accepted per second of %d offered", rate, soakRate)
+	t.Logf("%.0f jobs accepted per second of %d offered; workers were %d behind", rate, soakRate, accepted-processed)
+	if accepted-processed > 30*soakRate {
+		t.Log("this machine is too slow for that: the journal grows by what workers have not done")
+	}
 	checkFlat(t, samples)
 }
 
