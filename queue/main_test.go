@@ -238,8 +238,15 @@ func (w *worker) ran() []string {
 // when Redis dies asynq gives back only minutes later, and runs again.
 func (w *worker) idle(tb testing.TB, n int) {
 	tb.Helper()
+	var active int64
+	var err error
+	defer func() {
+		if tb.Failed() {
+			tb.Logf("%d have run, %d are in the worker's hands, %v", len(w.ran()), active, err)
+		}
+	}()
 	eventually(tb, fmt.Sprintf("%d tasks done", n), func() bool {
-		active, err := w.rdb.LLen(context.Background(), "asynq:{default}:active").Result()
+		active, err = w.rdb.LLen(context.Background(), "asynq:{default}:active").Result()
 		return err == nil && active == 0 && len(w.ran()) >= n
 	})
 }
