@@ -148,7 +148,7 @@ func TestAQueueIsRegisteredAgain(t *testing.T) {
 	if st := k.Stats(); st.Resent == 0 || st.Losses != 0 {
 		t.Fatalf("the test shows nothing: %+v", st)
 	}
-	check(t, k.Drain(t.Context()))
+	check(t, k.replayer.drain(t.Context()))
 	if !k.rdb.SIsMember(t.Context(), "asynq:queues", "default").Val() {
 		t.Error("there are jobs in a queue that is not registered")
 	}

@@ -302,3 +302,24 @@ func TestOneShotProducers(t *testing.T) {
 	wantNoAlarm(t, p)
 	wantOnce(t, w.ran(), ids)
 }
+
+// TestDrainSendsWhatRedisHasLost: what a producer that does nothing, or one that has ended, had
+// sent before Redis forgot it.
+func TestDrainSendsWhatRedisHasLost(t *testing.T) {
+	t.Parallel()
+	r := redistest.Run(t, redistest.Options{})
+	cfg := guarded(t, r.Addr())
+	p := newProducer(t, cfg)
+	ids := enqueue(t, p, 20)
+	flushAll(t, r, p)
+	drain(t, p)
+	wantOnce(t, pendingIDs(t, r.Addr()), ids)
+	closeProducer(t, p)
+	must(t, client(t, r.Addr()).FlushAll(t.Context()).Err())
+	next := newProducer(t, cfg)
+	drain(t, next)
+	wantOnce(t, pendingIDs(t, r.Addr()), ids)
+	if st := next.Stats(); st.Losses != 1 || st.Pending != 0 {
+		t.Errorf("%+v", st)
+	}
+}

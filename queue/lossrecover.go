@@ -21,6 +21,21 @@ func (g *lossGuard) follow() {
 	g.complain(g.recover())
 }
 
+// mend looks for losses now, also where nothing was sent lately, and of dead processes too, and
+// puts what is lost into the spool.
+func (g *lossGuard) mend(ctx context.Context) error {
+	return g.aside(ctx, func() error { //nolint:contextcheck // what goes on in the guard's goroutine ends with the guard
+		g.adopt()
+		g.follow()
+		if g.losing(nil) {
+			return errLosing
+		}
+		return nil
+	})
+}
+
+var errLosing = errors.New("queue: Redis has lost jobs that it had acknowledged, and they could not all be sent again")
+
 // protect has the journal keep what it has, as long as a loss goes on: what is lost is not to make
 // room for what is not.
 func (g *lossGuard) protect() {

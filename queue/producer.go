@@ -107,7 +107,8 @@ func (p *Producer) serve() {
 // Drain replays now what was spooled before the call, without stopping the
 // Producer, and returns nil when none of it is left. First it adopts what dead
 // processes left in SpoolDir; what living ones hold is theirs. It does not begin with
-// small batches, as a replay does that nobody waits for.
+// small batches, as a replay does that nobody waits for. With Config.Guard it then looks
+// whether Redis has lost something, and sends that as well.
 //
 // It waits for what may pass until ctx ends: an outage, a Redis without room, a disk that
 // fails, a job that Redis does not answer. Its error says what is left and why, and wraps
@@ -120,7 +121,19 @@ func (p *Producer) Drain(ctx context.Context) error {
 		return err
 	}
 	defer p.leave()
-	return p.replayer.drain(ctx)
+	if p.losses == nil {
+		return p.replayer.drain(ctx)
+	}
+	for {
+		before := p.losses.resent.Load()
+		err := p.replayer.drain(ctx)
+		if err == nil && ctx.Err() == nil {
+			err = p.losses.mend(ctx)
+		}
+		if err != nil || p.losses.resent.Load() == before {
+			return err
+		}
+	}
 }
 
 // Shutdown drains while ctx has time left, then closes. The error is Drain's and
