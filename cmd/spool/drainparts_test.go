@@ -118,20 +118,29 @@ func TestDrainThatCannotBegin(t *testing.T) {
 	}
 }
 
-// TestDrainDeliversLate if it is told to, as a service may do.
-func TestDrainDeliversLate(t *testing.T) {
-	t.Parallel()
+// lateJob returns the spool of a service that has ended, with a job whose deadline has passed, and
+// its Redis, which is there again.
+func lateJob(t *testing.T) (dir, uri, addr string) {
+	t.Helper()
 	r, uri := downServer(t)
-	dir := t.TempDir()
-	p := newSpooler(t, dir, r.Addr())
-	if _, err := p.Enqueue(asynq.NewTask("t", nil, asynq.Deadline(time.Now().Add(2*time.Second)))); err != nil {
+	dir = t.TempDir()
+	service := newSpooler(t, dir, r.Addr())
+	deadline := time.Now().Add(2 * time.Second) // asynq counts whole seconds
+	if _, err := service.Enqueue(asynq.NewTask("t", nil, asynq.Deadline(deadline))); err != nil {
 		t.Fatal(err)
 	}
-	closeProducer(t, p)
-	time.Sleep(2 * time.Second) // the deadline passes
+	closeProducer(t, service)
+	time.Sleep(time.Until(deadline))
 	if err := r.Restart(); err != nil {
 		t.Fatal(err)
 	}
+	return dir, uri, r.Addr()
+}
+
+// TestDrainDeliversLate if it is told to, as a service may do.
+func TestDrainDeliversLate(t *testing.T) {
+	t.Parallel()
+	dir, uri, _ := lateJob(t)
 	line := []string{"drain", "--dir", dir, "--redis", uri, "--deliver-late", "--max-memory"}
 	if code, _, stderr := spoolCommand(t.Context(), append(line, "2")...); code != exitUsage {
 		t.Errorf("%d: %s", code, stderr)

@@ -5,9 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sys/unix"
 
@@ -18,18 +16,8 @@ import (
 // than a call by cron.
 func TestEnqueueLeavesOthersJobsAlone(t *testing.T) {
 	t.Parallel()
-	r, uri := downServer(t)
-	dir := t.TempDir()
-	service := newSpooler(t, dir, r.Addr())
-	if _, err := service.Enqueue(asynq.NewTask("t", nil, asynq.Deadline(time.Now().Add(2*time.Second)))); err != nil {
-		t.Fatal(err)
-	}
-	closeProducer(t, service)
-	time.Sleep(2 * time.Second) // the deadline passes
-	if err := r.Restart(); err != nil {
-		t.Fatal(err)
-	}
-	c := redis.NewClient(&redis.Options{Addr: r.Addr()})
+	dir, uri, addr := lateJob(t)
+	c := redis.NewClient(&redis.Options{Addr: addr})
 	defer c.Close()
 	if err := c.Do(t.Context(), "CLIENT", "PAUSE", "300", "WRITE").Err(); err != nil { // leaves its replay time
 		t.Fatal(err)
